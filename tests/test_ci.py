@@ -1,0 +1,97 @@
+"""The commands of ci/ refuse in one sentence, tell failure from success, and do nothing twice."""
+
+import ast
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+CI = Path(__file__).parent.parent / "ci"
+
+
+@pytest.fixture
+def setup(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(CI)
+    return import_module("_setup")
+
+
+@pytest.mark.parametrize("name", ["_setup.py", "demo", "gpu", "test"])
+def test_the_commands_parse_on_an_old_python(name: str) -> None:
+    ast.parse((CI / name).read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_an_old_python_is_refused(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.require_python()
+    monkeypatch.setattr(sys, "version_info", (3, 10, 4, "final", 0))
+    with pytest.raises(
+        SystemExit, match=r"gpubp needs Python 3\.11 or newer, this is 3\.10: run the command with"
+    ):
+        setup.require_python()
+
+
+def test_a_gpu_that_is_missing_is_told_in_one_sentence(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(CI / "gpu"), str(report)]
+    done = subprocess.run(command, env=hidden, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("ci/gpu needs an NVIDIA GPU")
+    assert done.stderr.count("\n") == 1
+    assert not report.exists()
+
+
+def test_a_step_tells_whether_it_passed(setup: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    python = [sys.executable, "-c"]
+    assert setup.run(
+        "good", [*python, "import os; assert os.environ['COLOUR'] == 'red'"], env={"COLOUR": "red"}
+    )
+    assert not setup.run("bad", [*python, "raise SystemExit(4)"])
+    assert not setup.run("slow", [*python, "import time; time.sleep(60)"], timeout=0.5)
+    said = capsys.readouterr().out
+    assert "good: done after" in said
+    assert "bad: FAILED with exit code 4 after" in said
+    assert "slow: FAILED: stopped after" in said
+
+
+def test_an_environment_is_made_once(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With pip replaced by a note of what it was asked for; pyproject.toml and the extras each count."""
+    installed = []
+    true_run = setup.run
+
+    def run(title: str, command: list[str], **options: Any) -> bool:
+        if "pip" not in command:
+            return bool(true_run(title, [*command, "--without-pip"], **options))
+        installed.append(command[-1])
+        return True
+
+    monkeypatch.setattr(setup, "run", run)
+    monkeypatch.setattr(setup, "_runs", lambda python, version: python.exists())
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    project = tmp_path / "pyproject.toml"
+    project.write_text("one")
+    venv = tmp_path / "a venv"
+
+    python = setup.environment(venv, "test")
+    assert Path(python).exists()
+    setup.environment(venv, "test")
+    assert installed == [".[test]"]
+    assert "a venv is up to date" in capsys.readouterr().out
+    setup.environment(venv, "")
+    setup.environment(venv, "test")
+    project.write_text("two")
+    setup.environment(venv, "test")
+    assert installed == [".[test]", ".", ".[test]"]
+
+
+def test_a_folder_of_something_else_is_left_alone(setup: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(SystemExit, match="must be a virtual environment or not exist"):
+        setup.environment(tmp_path, "test")
+    assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
