@@ -1,0 +1,214 @@
+"""Where arrays live: naming, probing and listing devices, and moving arrays between them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from gpubp._typing import Array, Namespace, NativeDevice
+
+logger = logging.getLogger("gpubp")
+
+_PIP = "pip install 'gpubp[cuda13]' (or [cuda12] for an older driver)"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A place where arrays live and are computed on.
+
+    Attributes
+    ----------
+    name : ``"cpu"``, ``"cuda:0"``, ...; for arrays of another library its name leads, as in ``"torch:cpu"``
+    xp : the array namespace of its arrays
+    description : what it is, for people
+    """
+
+    name: str
+    xp: Namespace = field(compare=False, repr=False)
+    description: str = field(compare=False)
+    native: NativeDevice = field(default=None, compare=False, repr=False)
+
+    def put(self, array: Any) -> Array:
+        """Return ``array`` on this device, in this device's library; dtype and shape are kept.
+
+        Nothing is copied where the array is here already or where DLPack can share it.
+
+        Raises
+        ------
+        TypeError : what came is not an array
+        MemoryError : the array doesn't fit the device's free memory
+        """
+        if _is_ours(array, self):
+            return array
+        if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+            raise TypeError(f"put takes an array, got {type(array).__name__}: make it one with numpy.asarray")
+        if self.name.startswith("cuda"):
+            return _put_cuda(array, self)
+        host = to_numpy(array)
+        return host if self.xp is np else place(host, self.xp, self.native)
+
+    def free_bytes(self) -> int | None:
+        """Bytes free on a GPU; None where the system doesn't say in advance."""
+        if self.name.startswith("cuda"):  # needs a GPU
+            with self.xp.cuda.Device(self.native):
+                pool = self.xp.get_default_memory_pool()
+                return int(self.xp.cuda.Device().mem_info[0]) + int(pool.free_bytes())
+        return None
+
+
+def device(name: str = "auto") -> Device:
+    """The device of that name: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``.
+
+    ``"auto"`` is what ``GPUBP_DEVICE`` names, else the first GPU that computes, else the CPU.
+
+    Raises
+    ------
+    ValueError : no such name
+    RuntimeError : a GPU was asked for and can't be used; the sentence says what is missing
+    """
+    if name == "auto":
+        name = os.environ.get("GPUBP_DEVICE", "auto")
+    if name == "auto":
+        reason = why_no_gpu()
+        if reason is None:  # needs a GPU
+            return device("cuda:0")
+        logger.info("device auto is the CPU: %s", reason)
+        name = "cpu"
+    if name == "cpu":
+        return Device("cpu", np, "CPU, NumPy")
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number.isdigit() or name == "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")
+    index = int(number or 0)
+    reason = why_no_gpu(index)
+    if reason is not None:
+        raise RuntimeError(f"device {name!r} needs CuPy and an NVIDIA GPU that computes, got none: {reason}")
+    return _cuda_device(index)  # needs a GPU
+
+
+def devices() -> tuple[Device, ...]:
+    """Every device that can be used here, the CPU first."""
+    found = [device("cpu")]
+    while why_no_gpu(len(found) - 1) is None:  # needs a GPU
+        found.append(device(f"cuda:{len(found) - 1}"))
+    return tuple(found)
+
+
+@cache
+def why_no_gpu(index: int = 0) -> str | None:
+    """Why GPU ``index`` can't be used, or None where it can: an elementwise kernel and a product really run."""
+    if importlib.util.find_spec("cupy") is None:
+        return f"CuPy is not installed: {_PIP}"
+    try:
+        cupy = _cupy()
+        count = cupy.cuda.runtime.getDeviceCount()
+        if index >= count:
+            return f"this machine has {count} GPU{'s' * (count != 1)}, numbered from 0"
+        with cupy.cuda.Device(index):
+            a = cupy.arange(4, dtype=cupy.float32).reshape(2, 2)
+            right = float((a * 2 + 1).sum()) == 16.0 and float((a @ a)[1, 1]) == 11.0
+        return None if right else "its arithmetic is wrong"
+    except Exception as error:  # whatever CuPy, its libraries or the driver raise is the reason
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"{first}: check the driver with nvidia-smi, then {_PIP}"
+
+
+def device_of(array: Array) -> Device:
+    """The Device that ``array`` lives on, whatever its library."""
+    if isinstance(array, np.ndarray | np.generic):
+        return device("cpu")
+    if array_api_compat.is_cupy_array(array):  # needs a GPU
+        return _cuda_device(int(array.device.id))
+    xp = array_api_compat.array_namespace(array)
+    library = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    native = native_device(array)
+    return Device(f"{library}:{native}", xp, f"{native}, {library}", native)
+
+
+def native_device(array: Array) -> NativeDevice:
+    """The library's own device object; None while JAX traces."""
+    return array_api_compat.device(array)
+
+
+def place(host: Any, xp: Namespace, native: NativeDevice = None) -> Array:
+    """A NumPy array as an array of ``xp`` on the library's own device (its default where None)."""
+    if xp is np or xp.__name__ == "array_api_compat.numpy":
+        return host
+    if native is None:
+        return xp.asarray(host)
+    return xp.asarray(host, device=native)
+
+
+def to_numpy(array: Array) -> Any:
+    """The array as NumPy, copied from its device if need be; the library calls it only where a user asked to move."""
+    if isinstance(array, np.ndarray | np.generic):
+        return np.asarray(array)
+    if array_api_compat.is_cupy_array(array):  # needs a GPU
+        return _cupy().asnumpy(array)
+    if array_api_compat.is_torch_array(array):
+        return array.detach().cpu().numpy()
+    return np.asarray(
+        array_api_compat.to_device(array, "cpu") if array_api_compat.is_jax_array(array) else array
+    )
+
+
+def native_erf(xp: Namespace) -> Callable[[Array], Array] | None:
+    """The library's own error function, or None where it has none (NumPy and the standard have none)."""
+    own = getattr(xp, "erf", None)
+    if own is not None:
+        return own  # type: ignore[no-any-return]
+    if xp.__name__.startswith("jax"):
+        return sys.modules["jax"].scipy.special.erf  # type: ignore[no-any-return]
+    if "cupy" in xp.__name__:  # needs a GPU
+        return importlib.import_module("cupyx.scipy.special").erf  # type: ignore[no-any-return]
+    return None
+
+
+def _cupy() -> Any:
+    import cupy
+
+    return cupy
+
+
+def _cuda_device(index: int) -> Device:  # needs a GPU
+    cupy = _cupy()
+    properties = cupy.cuda.runtime.getDeviceProperties(index)
+    memory = properties["totalGlobalMem"] / 2**30
+    return Device(f"cuda:{index}", cupy, f"{properties['name'].decode()}, {memory:.0f} GiB, CuPy", index)
+
+
+def _is_ours(array: Any, place_: Device) -> bool:
+    if place_.xp is np:
+        return isinstance(array, np.ndarray)
+    if not array_api_compat.is_array_api_obj(array):
+        return False
+    return device_of(array).name == place_.name
+
+
+def _put_cuda(array: Any, target: Device) -> Array:  # needs a GPU
+    cupy = target.xp
+    with cupy.cuda.Device(target.native):
+        shared = (
+            hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == 2
+        )  # 2 is CUDA in DLPack
+        if shared and not array_api_compat.is_cupy_array(array):
+            array = cupy.from_dlpack(array)
+        elif not shared:
+            array = to_numpy(array)
+        try:
+            return cupy.asarray(array)
+        except cupy.cuda.memory.OutOfMemoryError:
+            raise MemoryError(
+                f"{target.name} needs {array.nbytes} bytes for this array, and has {target.free_bytes()} free: "
+                "put fewer rows at a time"
+            ) from None

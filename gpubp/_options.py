@@ -1,0 +1,243 @@
+"""What the command line takes: options, their help, and the refusal of wrong usage (exit status 2)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+MOST_CLASSES = 20
+"""A target of whole numbers with at most so many distinct values holds class labels, unless the task is given."""
+PATIENCE = 15
+
+_EXAMPLES = """\
+examples:
+  gpubp train                                train on the bundled handwritten digits
+  gpubp train iris.csv --target species      train on a table, save model.safetensors
+  gpubp predict model.safetensors new.csv    class labels and probabilities as CSV
+  gpubp check 4 8 3 --cost cross_entropy     backpropagation against differences
+  gpubp info                                 versions, devices, and why no GPU is used
+
+gpubp COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 wrong usage.
+"""
+_TRAIN = f"""\
+files:
+  none                     the bundled digits: 1,797 images of 8x8, labels 0 to 9
+  TABLE.csv                UTF-8 with a header line, separated by commas, semicolons or tabs
+  ARRAYS.npz               arrays x and y (or X and Y; or x_train, y_train, x_test, y_test)
+  FEATURES.npy TARGET.npy  two arrays; images (n, h, w) are flattened
+
+task:
+  Classification if the target is text, or whole numbers with at most {MOST_CLASSES} distinct values,
+  else regression; --task overrides.
+
+Features are standardised (uint8 ones, taken for pixels, by one common scale); mean and scale
+are kept in the model file. The test rows are the same for every seed, so that runs compare.
+Ctrl-C once ends the training and saves the best weights so far.
+
+examples:
+  gpubp train
+  gpubp train houses.csv --target price --hidden 64,64 --activation tanh
+  gpubp train mnist.npz --epochs 10 --device cuda -o mnist.safetensors
+  gpubp train features.npy target.npy --task regression --learning-rate 0.003
+"""
+_PREDICT = """\
+FILE holds the features that the model was trained on, in the same order: CSV with or without
+the target column, .npz (array x, X or x_test) or .npy. A classifier gives each row's class and
+the probability of every class; other models give the predicted numbers.
+
+examples:
+  gpubp predict model.safetensors new.csv -o predictions.csv
+  gpubp predict model.safetensors iris.csv --target species
+"""
+_INFO = """\
+example:
+  gpubp info
+"""
+_CHECK = """\
+The network gets random rows, in float64, and the gradient by backpropagation is compared with
+one made from costs alone. Exit status 1 if they disagree.
+
+examples:
+  gpubp check model.safetensors
+  gpubp check 4 8 3 --hidden tanh --cost cross_entropy
+"""
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; ``command`` is the command's name. Wrong usage, --help and --version raise SystemExit."""
+    parser = argparse.ArgumentParser(
+        "gpubp",
+        description="Train feedforward neural networks by explicit backpropagation, on CPU or GPU.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"gpubp {metadata.version('gpubp')}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+
+    def add(name: str, does: str, epilog: str, options: Callable[[argparse.ArgumentParser], None]) -> None:
+        sub = commands.add_parser(
+            name,
+            help=does,
+            description=f"{does[0].upper()}{does[1:]}.",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        options(sub)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.set_defaults(error=sub.error)
+
+    add("train", "train a network on a table or arrays, and save it", _TRAIN, _train)
+    add("predict", "predict with a saved model, as CSV", _PREDICT, _predict)
+    add("info", "show versions and devices, and why a GPU is or isn't usable", _INFO, lambda sub: None)
+    add("check", "check the gradient of a saved model, or of sizes given", _CHECK, _check)
+    args = parser.parse_args(argv)
+    if args.command == "train":
+        _refuse_train(args)
+    if args.command == "check":
+        _refuse_check(args)
+    return args
+
+
+def _train(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("files", nargs="*", type=Path, metavar="FILE", help="see below (default: the bundled digits)")
+    add(
+        "-o", "--output", type=Path, default="model.safetensors", help="the model file (default: %(default)s)"
+    )
+    _csv_options(sub)
+    add("--task", choices=("classification", "regression"), help="default: by the target, see below")
+    add("--quiet", action="store_true", help="no progress bar")
+
+    add = sub.add_argument_group("network").add_argument
+    add(
+        "--hidden", type=_sizes, default="256", metavar="N,N,...", help="hidden sizes, or none (default: 256)"
+    )
+    add("--activation", type=_named("activations"), default="relu", help="of hidden layers (default: relu)")
+
+    add = sub.add_argument_group("training").add_argument
+    add("--epochs", type=_whole(1), default=100, help="at most so many (default: 100)")
+    add("--batch-size", type=_whole(1), help="default: a 40th of the training rows, from 8 to 128")
+    names = "sgd, momentum, nesterov, rmsprop, adam, adamw"
+    add("--optimizer", type=_named("optimizers"), default="adam", help=f"{names} (default: adam)")
+    add("--learning-rate", type=_number(zero=False), help="default: the optimizer's own")
+    add("--l2", type=_number(), default=3e-4, help="penalty l2/2 sum W^2 on weights (default: %(default)s)")
+    add(
+        "--validation",
+        type=_number(below=1),
+        default=0.1,
+        help="fraction to pick the best epoch by (default: 0.1)",
+    )
+    add(
+        "--patience",
+        type=_whole(0),
+        help=f"stop after so many epochs no better, 0: never (default: {PATIENCE})",
+    )
+    add("--test", type=_number(below=1), default=0.2, help="fraction held back for the score (default: 0.2)")
+    add("--seed", type=_whole(0), default=0, help="of first weights and shuffling (default: 0)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    add("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
+
+
+def _predict(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("model", type=Path, metavar="MODEL", help="a file saved by gpubp train or gpubp.save")
+    add("file", type=Path, nargs="?", metavar="FILE", help="see below (default: the bundled digits)")
+    add("-o", "--output", type=Path, help="the CSV file to write (default: stdout)")
+    _csv_options(sub)
+
+
+def _check(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("what", nargs="+", metavar="MODEL|SIZE", help="a saved model, or sizes from the input to the output")
+    add(
+        "--hidden",
+        type=_named("activations"),
+        metavar="NAME",
+        help="activation of hidden layers (default: relu)",
+    )
+    add(
+        "--output",
+        type=_named("activations"),
+        metavar="NAME",
+        help="output activation (default: the cost's partner)",
+    )
+    add("--cost", type=_named("costs"), metavar="NAME", help="default: squared_error")
+    add("--rows", type=_whole(1), default=5, help="examples in the batch (default: 5)")
+    add("--seed", type=_whole(0), default=0, help="of weights and rows (default: 0)")
+
+
+def _csv_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--target", metavar="NAME", help="the target's column in a CSV file (default: the last)")
+    sub.add_argument(
+        "--no-header", dest="header", action="store_false", help="CSV without names: columns are 1, 2, ..."
+    )
+
+
+def _refuse_train(args: argparse.Namespace) -> None:
+    kinds = [path.suffix.lower() for path in args.files]
+    if len(kinds) > 2 or (len(kinds) == 2) != (".npy" in kinds) or kinds.count(".npy") == 1:
+        args.error("give no file, one .csv or .npz file, or two .npy files: FEATURES.npy TARGET.npy")
+    if args.target is not None and kinds in ([], [".npz"], [".npy", ".npy"]):
+        args.error("--target names a column of a CSV file: give a CSV file, or leave it out")
+    if args.test + args.validation >= 1:
+        args.error("--test and --validation must leave rows to train on: give fractions with a sum below 1")
+    if args.patience and not args.validation:
+        args.error("--patience needs validation rows: give --validation a fraction above 0")
+
+
+def _refuse_check(args: argparse.Namespace) -> None:
+    described = args.hidden or args.output or args.cost
+    args.sizes = [int(part) for part in args.what] if all(part.isdecimal() for part in args.what) else None
+    if args.sizes is None and len(args.what) > 1:
+        args.error("give one MODEL, or sizes as whole numbers")
+    if args.sizes is not None and (len(args.sizes) < 2 or 0 in args.sizes):
+        args.error("give two sizes or more, each at least 1: those of the input, hidden layers and output")
+    if args.sizes is None and described:
+        args.error("--hidden, --output and --cost go with sizes: a MODEL brings its own")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return () if text == "none" else tuple(_whole(1)(part) for part in text.split(","))
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.strip().isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number of at least {least} is needed, got {text!r}")
+        return int(text)
+
+    return read
+
+
+def _number(below: float = math.inf, zero: bool = True) -> Callable[[str], float]:
+    wanted = f"a number {'of at least' if zero else 'above'} 0{f' and below {below:g}' if below < math.inf else ''}"
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number < below or (number == 0 and not zero):
+            raise argparse.ArgumentTypeError(f"{wanted} is needed, got {text!r}")
+        return number
+
+    return read
+
+
+def _named(module: str) -> Callable[[str], str]:
+    """The names that ``gpubp.<module>.get`` knows."""
+
+    def read(text: str) -> str:
+        try:
+            importlib.import_module(f"gpubp.{module}").get(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+
+    return read

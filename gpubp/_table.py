@@ -1,0 +1,332 @@
+"""Tables in and out: CSV, .npz and .npy files to NumPy arrays, predictions to CSV."""
+
+from __future__ import annotations
+
+import csv
+import math
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp._options import MOST_CLASSES
+
+_SEPARATORS = ",;\t"
+
+
+class Table(NamedTuple):
+    """What a network is trained on: features ``x`` (n, n_0) and target ``y`` (n,), numbers or text.
+
+    ``x_test`` and ``y_test`` are there where the file brings its own test part.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    target: str
+    x_test: NDArray[Any] | None = None
+    y_test: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Csv:
+    """The cells of a CSV file, as text; ``lines[i]`` is the line on which row i ends."""
+
+    path: Path
+    names: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str | None) -> int:
+        """The number of the column of that name; the last where ``name`` is None."""
+        if name is None:
+            return len(self.names) - 1
+        if name not in self.names:
+            raise ValueError(
+                f"{self.path}, line 1: the target must be one of the {len(self.names)} columns "
+                f"{some(self.names)}, got {name!r}: name one of them with --target"
+            )
+        return self.names.index(name)
+
+    def numbers(self, j: int) -> NDArray[np.float64]:
+        """Column j, every cell a finite number, else a ValueError that names the line and the column."""
+        cells = [row[j] for row in self.rows]
+        try:
+            values = np.fromiter(map(float, cells), np.float64, len(cells))
+        except ValueError:
+            values = np.full(len(cells), math.nan)
+        if np.isfinite(values).all() and "_" not in "".join(cells):  # float reads "1_0" as 10
+            return values
+        i = next(i for i, cell in enumerate(cells) if _fault(cell))
+        raise self._refusal(i, j, "a finite number", _fault(cells[i]))
+
+    def features(self, target: int | None) -> NDArray[np.float64]:
+        """Every column but ``target``, (n, n_0)."""
+        wanted = [j for j in range(len(self.names)) if j != target]
+        x = np.empty((len(self.rows), len(wanted)))
+        for i, j in enumerate(wanted):
+            x[:, i] = self.numbers(j)
+        return x
+
+    def labels(self, j: int, task: str | None) -> NDArray[Any]:
+        """Column j as a target: numbers where every cell is one, else text; a mix only for classification."""
+        faults = [_fault(row[j]) for row in self.rows]
+        if not any(faults) or task == "regression":
+            return self.numbers(j)
+        for i, fault in enumerate(faults):
+            if fault not in (None, "text"):
+                raise self._refusal(i, j, "a target", fault)
+        if None in faults and task is None:
+            i, words = faults.index("text"), "a number, as elsewhere in the column"
+            raise self._refusal(
+                i, j, words, "text", "mend it, or give --task classification if it names a class"
+            )
+        return np.array([row[j] for row in self.rows])
+
+    def _refusal(self, i: int, j: int, wanted: str, came: str | None, remedy: str = "") -> ValueError:
+        if not remedy:
+            remedy = (
+                "code it as numbers or leave the column out"
+                if came == "text"
+                else "mend it or leave the row out"
+            )
+        where = f"{self.path}, line {self.lines[i]}, column {self.names[j]!r}"
+        return ValueError(f"{where}: {wanted} was needed, got {came}: {remedy}")
+
+
+def read_csv(path: Path, header: bool = True) -> Csv:
+    """Read UTF-8 text, separated by whichever of comma, semicolon and tab its first line has most of.
+
+    Without a header the columns are named 1, 2, ... Blank lines are skipped.
+
+    Raises
+    ------
+    OSError : the file can't be opened
+    ValueError : not text, no rows, a ragged row, or a header that doesn't name every column once
+    """
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            first = file.readline()
+            separator = max(_SEPARATORS, key=first.count)
+            reader = csv.reader(chain([first], file), delimiter=separator, skipinitialspace=True, strict=True)
+            for row in reader:
+                if row and rows and len(row) != len(rows[0]):
+                    raise ValueError(
+                        f"{path}, line {reader.line_num}: {len(rows[0])} cells were needed, as in line {lines[0]}, "
+                        f"got {len(row)}{_last_column(rows[0], row, header)}: mend the line or leave it out"
+                    )
+                if row:
+                    rows.append(row)
+                    lines.append(reader.line_num)
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} must be UTF-8 text, got other bytes: save it as CSV in UTF-8") from None
+        except csv.Error as error:
+            raise ValueError(
+                f"{path}, line {reader.line_num}: the CSV can't be read, {error}: mend the line"
+            ) from None
+    names = [str(j + 1) for j in range(len(rows[0]))] if rows and not header else rows[:1] and rows.pop(0)
+    if header and names:
+        _check_header(path, names, lines.pop(0))
+    if not rows:
+        raise ValueError(f"{path} must have {'a header line and ' * header}rows of data, got no rows")
+    return Csv(path, names, rows, lines)
+
+
+def _check_header(path: Path, names: list[str], line: int) -> None:
+    for j, name in enumerate(names):
+        where = f"{path}, line {line}, column {j + 1}"
+        if "\0" in name:
+            raise ValueError(f"{where}: a name was needed, got a NUL byte: save the file as plain text")
+        if not name:
+            raise ValueError(
+                f"{where}: a name was needed, got an empty cell: name the column or leave it out"
+            )
+        if not name.isdigit() and _fault(name) is None:  # 0, 1, 2, ... are common names
+            raise ValueError(
+                f"{where}: a name was needed, got a number: add a header line, or give --no-header"
+            )
+        if name in names[:j]:
+            raise ValueError(
+                f"{where}: each column needs a name of its own, got {name!r} again (first in column "
+                f"{names.index(name) + 1}): rename one, or give --no-header if line 1 is data"
+            )
+
+
+def read_table(paths: Sequence[Path], target: str | None, task: str | None, header: bool = True) -> Table:
+    """Read examples to train on: a CSV file, an .npz file, or two .npy files (features, target).
+
+    Raises
+    ------
+    OSError, ValueError : a file can't be read, or isn't what is needed; the sentence says where
+    """
+    if len(paths) == 2:
+        x, y = (_load(path) for path in paths)
+        return Table(_matrix(x, str(paths[0])), _vector(y, len(x), str(paths[1])), "y")
+    (path,) = paths
+    if path.suffix.lower() != ".npz":
+        cells = read_csv(path, header)
+        j = cells.column(target)
+        if len(cells.names) == 1:
+            raise ValueError(f"{path} must have a feature column besides the target, got 1 column")
+        return Table(cells.features(j), cells.labels(j, task), cells.names[j])
+    arrays = _load(path)
+    x, y = _pick(path, arrays, "x", "X", "x_train"), _pick(path, arrays, "y", "Y", "y_train")
+    table = Table(_matrix(x, f"{path}, x"), _vector(y, len(x), f"{path}, y"), "y")
+    if "x_test" not in arrays:
+        return table
+    x, y = arrays["x_test"], _pick(path, arrays, "y_test")
+    test = _matrix(x, f"{path}, x_test", table.x.shape[1]), _vector(y, len(x), f"{path}, y_test")
+    return table._replace(x_test=test[0], y_test=test[1])
+
+
+def read_features(
+    path: Path, n_0: int, target: str | None, header: bool = True
+) -> tuple[NDArray[Any], str | None]:
+    """Read rows to predict: CSV, .npz (x, X or x_test) or .npy; and the name of the target column left out, if any.
+
+    A CSV file has the n_0 columns of the features in their order, with or without the target column.
+
+    Raises
+    ------
+    OSError, ValueError : as ``read_table``
+    """
+    if path.suffix.lower() == ".npy":
+        return _matrix(_load(path), str(path), n_0), None
+    if path.suffix.lower() == ".npz":
+        return _matrix(_pick(path, _load(path), "x", "X", "x_test"), str(path), n_0), None
+    cells = read_csv(path, header)
+    if len(cells.names) not in (n_0, n_0 + 1):
+        raise ValueError(
+            f"{path} must have the model's {n_0} features as columns, with or without a target column, "
+            f"got {len(cells.names)} columns: keep the columns it was trained on"
+        )
+    if len(cells.names) == n_0:
+        if target in cells.names:
+            raise ValueError(
+                f"{path} must have the model's {n_0} features besides the target column {target!r}, "
+                f"got {n_0 - 1}: keep the columns it was trained on"
+            )
+        return cells.features(None), None
+    j = cells.column(target)
+    return cells.features(j), cells.names[j]
+
+
+def is_classification(y: NDArray[Any]) -> bool:
+    """Whether a target holds class labels: text, or whole numbers with at most ``MOST_CLASSES`` distinct values."""
+    return y.dtype.kind == "U" or (bool((y == np.floor(y)).all()) and len(np.unique(y)) <= MOST_CLASSES)
+
+
+def classes(y: NDArray[Any], where: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The class labels, sorted, as text; and each row's class, (n,) int64.
+
+    Raises
+    ------
+    ValueError : fewer than two classes, or about as many as rows
+    """
+    values, index = np.unique(y, return_inverse=True)
+    if len(values) < 2:
+        raise ValueError(f"{where}: classification needs two classes or more, got 1: give another --target")
+    if len(values) > max(2, len(y) // 2):
+        raise ValueError(
+            f"{where}: classification needs several rows of each class, got {len(values)} classes in {len(y)} rows: "
+            "give another --target, or --task regression if they are amounts"
+        )
+    whole = values.dtype.kind != "U" and bool((values == np.floor(values)).all())
+    return tuple(str(int(value)) if whole else str(value) for value in values), index.astype(np.int64)
+
+
+def write_predictions(
+    file: TextIO, names: Sequence[str], columns: Iterable[Sequence[str] | NDArray[Any]]
+) -> None:
+    """Write CSV: ``names``, then a row for each entry of the columns, numbers as short as reads back the same."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(zip(*(np.asarray(column).astype(str).tolist() for column in columns), strict=True))
+
+
+def _fault(cell: str) -> str | None:
+    """What keeps a cell from being a finite number, in words."""
+    if "\0" in cell:
+        return "a NUL byte"
+    if not cell or cell.isspace():
+        return "an empty cell"
+    try:
+        value = float(cell)
+    except ValueError:
+        return "text"
+    if "_" in cell:
+        return "text"
+    return None if math.isfinite(value) else "NaN" if math.isnan(value) else "infinity"
+
+
+def _last_column(first: list[str], row: list[str], header: bool) -> str:
+    """Where a ragged row stops or goes on."""
+    if len(row) > len(first):
+        return " (the cells after the last column)"
+    return f" (nothing in column {first[len(row)]!r})" if header else f" (nothing in column {len(row) + 1})"
+
+
+def some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:4])}, ..., {names[-1]}"
+
+
+def _load(path: Path) -> Any:
+    """The array of an .npy file, or the arrays of an .npz file by name; nothing is unpickled."""
+    kind = path.suffix.lower()
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray) == (kind == ".npy"):
+            return loaded if kind == ".npy" else dict(loaded)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} must be an {kind} file of plain numbers or text, got one that can't be read"
+        ) from error
+    raise ValueError(f"{path} must be an {kind} file, got the other of NumPy's two kinds: rename it")
+
+
+def _pick(path: Path, arrays: dict[str, NDArray[Any]], *names: str) -> NDArray[Any]:
+    for name in names:
+        if name in arrays:
+            return arrays[name]
+    raise ValueError(
+        f"{path} must hold an array named {' or '.join(names)}, got {some(list(arrays)) or 'none'}"
+    )
+
+
+def _matrix(x: NDArray[Any], where: str, n_0: int | None = None) -> NDArray[Any]:
+    """Features (n, n_0) as floats, images flattened."""
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"{where} must hold numbers, got dtype {x.dtype}")
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(
+            f"{where} must have shape (n, n_0) or (n, h, w) with n >= 1, got {x.shape}: one example per row"
+        )
+    x = x.reshape(len(x), -1)
+    if n_0 not in (None, x.shape[1]):
+        raise ValueError(f"{where} must have {n_0} features, as the model was trained on, got {x.shape[1]}")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        i, j = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(f"{where} must be finite, got NaN or infinity in row {i}, column {j} (both from 0)")
+    return x
+
+
+def _vector(y: NDArray[Any], n: int, where: str) -> NDArray[Any]:
+    """A target (n,): text as it is, numbers as float64."""
+    if y.shape not in ((n,), (n, 1)):
+        raise ValueError(f"{where} must have shape (n,) with n = {n}, one for each row of x, got {y.shape}")
+    if y.dtype.kind not in "biufU":
+        raise ValueError(f"{where} must hold numbers or text, got dtype {y.dtype}")
+    y = y.reshape(n)
+    if y.dtype.kind == "U":
+        return y
+    if not np.isfinite(y).all():
+        raise ValueError(
+            f"{where} must be finite, got NaN or infinity in row {np.argmin(np.isfinite(y))} (from 0)"
+        )
+    return y.astype(np.float64)

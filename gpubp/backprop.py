@@ -1,0 +1,218 @@
+"""The heart: forward chains, backward chains, gradients (article, sections II and IV, finished).
+
+For a batch of B examples, one a row, and nodes j = 0..L::
+
+    p_0 = x,                 q_j = sigma_j(p_j),         p_{i+1} = q_i W_i' + b_i
+    Delta_L = dC/dq_L o sigma_L'(p_L)
+    Delta_i = (Delta_{i+1} W_i) o sigma_i'(p_i)
+    dC/dW_i = Delta_{i+1}' q_i,                          dC/db_i = the rows of Delta_{i+1}, summed
+
+p_j, q_j and Delta_j are (B, n_j), W_i is (n_{i+1}, n_i), b_i is (n_{i+1},). The article has one example a column, no
+biases, and counts Delta from the output: its Delta_k is Delta[L-k] here. Nothing here asks which library or device.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+from gpubp._devices import native_device
+from gpubp._typing import Array, Net
+from gpubp.engines import Generic
+
+__all__ = [
+    "Chains",
+    "Workspace",
+    "backward",
+    "batch_cost",
+    "chains",
+    "cost",
+    "cost_and_gradient",
+    "forward",
+    "predict",
+    "row_weights",
+]
+
+Layers: TypeAlias = tuple[Sequence[Array], Sequence[Array]]
+Room: TypeAlias = Callable[[str, int, int, int], Array | None]
+
+
+class Chains(NamedTuple):
+    """Forward and backward chains of a batch: plain arrays, the caller's to keep, and a pytree.
+
+    ``p``, ``q``, ``Delta``: one (B, n_j) array for each node j = 0..L. ``cost``: C, 0-d. ``gradient``: dC/dw,
+    (n_weights,). ``dW``, ``db``: its parts, one for each layer; ``db`` is None without biases. What ``forward`` does
+    not compute is None.
+    """
+
+    p: tuple[Array, ...]
+    q: tuple[Array, ...]
+    Delta: tuple[Array, ...] | None = None
+    cost: Array | None = None
+    gradient: Array | None = None
+    dW: tuple[Array, ...] | None = None
+    db: tuple[Array, ...] | None = None
+
+
+class Workspace:
+    """Buffers that one batch after another overwrites, handed out by name, node and shape."""
+
+    def __init__(self, engine: Generic, like: Array) -> None:
+        self._engine, self._like = engine, like
+        self._kept: dict[tuple[str, int], Array | None] = {}
+
+    def __call__(self, name: str, node: int, rows: int, columns: int) -> Array | None:
+        kept = self._kept.get((name, node))
+        if kept is None or kept.shape[0] < rows:
+            kept = self._kept[name, node] = self._engine.buffer((rows, columns), self._like)
+        return kept if kept is None or kept.shape[0] == rows else kept[:rows]
+
+
+def no_room(name: str, node: int, rows: int, columns: int) -> None:
+    """In place of a workspace: every array is new."""
+
+
+def forward(
+    net: Net, engine: Generic, layers: Layers, x: Array, room: Room = no_room, *, lean: bool = False
+) -> Iterator[tuple[Array, Array]]:
+    """(p_j, q_j) for the nodes j = 0..L in turn. ``lean`` lets q_j take the place of a p_j that going back won't
+    read."""
+    W, b = layers
+    q = engine.activate(net.sigma[0], x)
+    yield x, q
+    for i, n in enumerate(net.sizes[1:]):
+        j, B = i + 1, x.shape[0]
+        p = engine.affine(q, W[i], b[i], out=room("p", j, B, n))
+        needed = net.sigma[j].reads_p or (net.natural and j == len(W))
+        q = engine.activate(net.sigma[j], p, out=p if lean and not needed else room("q", j, B, n))
+        yield p, q
+
+
+def predict(net: Net, engine: Generic, layers: Layers, x: Array) -> Array:
+    """q_L alone."""
+    return _last(forward(net, engine, layers, x, lean=True))[1]
+
+
+def _last(nodes: Iterator[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The output node's p and q, letting go of the others on the way."""
+    return deque(nodes, maxlen=1)[0]
+
+
+def row_weights(engine: Generic, B: int, s: Array | None, reduction: str) -> Array | float:
+    """a, such that C = sum_i a_i c_i: one number for all rows, or one for each, (B,)."""
+    if s is None:
+        return 1.0 / B if reduction == "mean" else 1.0
+    return s / engine.xp.sum(s) if reduction == "mean" else s
+
+
+def targets(net: Net, engine: Generic, y: Array, like: Array) -> Array:
+    """y as (B, n_L): integer classes become rows of a unit matrix, and (B,) a column."""
+    xp, n = engine.xp, net.sizes[-1]
+    if y.ndim == 2:
+        return y
+    if net.cost_function.labels and xp.isdtype(y.dtype, "integral"):
+        classes = xp.arange(n, device=native_device(y))
+        return xp.astype(xp.astype(y, classes.dtype)[:, None] == classes[None, :], like.dtype)
+    return y[:, None]
+
+
+def cost(net: Net, engine: Generic, p: Array, q: Array, y: Array, a: Array | float) -> Array:
+    """C = sum_i a_i c_i of the output node's p and q, (B, n_L); 0-d."""
+    xp, C = engine.xp, net.cost_function
+    c = C.partner.value(xp, p, q, y) if net.natural else C.value(xp, q, y)
+    return a * xp.sum(c) if isinstance(a, float) else xp.sum(a * c)
+
+
+def batch_cost(
+    net: Net, engine: Generic, w: Array, x: Array, y: Array, s: Array | None = None, reduction: str = "mean"
+) -> Array:
+    """C alone."""
+    p, q = _last(forward(net, engine, net.layout.views(w), x, lean=True))
+    y, a = targets(net, engine, y, q), row_weights(engine, x.shape[0], s, reduction)
+    return cost(net, engine, p, q, y, a)
+
+
+def output_delta(
+    net: Net, engine: Generic, p: Array, q: Array, y: Array, a: Array | float, room: Room = no_room
+) -> Array:
+    """Delta_L = a o dc/dq_L o sigma_L'(p_L); with its natural partner the cost knows it in one piece."""
+    C = net.cost_function
+    if net.natural:
+        Delta = C.partner.Delta(engine.xp, q, y)
+    else:
+        Delta = engine.pull_back(net.sigma[-1], p, q, C.derivative(engine.xp, q, y))
+    if isinstance(a, float) and a == 1.0:
+        return Delta
+    return engine.weigh(Delta, a, out=room("Delta", len(net.sizes) - 1, *q.shape))
+
+
+def backward(
+    net: Net,
+    engine: Generic,
+    layers: Layers,
+    p: Sequence[Array],
+    q: Sequence[Array],
+    Delta: Array,
+    into: Layers,
+    room: Room = no_room,
+) -> Iterator[tuple[Array, Array | None, Array | None]]:
+    """From Delta_L, (Delta_{i+1}, dC/dW_i, dC/db_i) for the layers i = L-1..0 in turn, then (Delta_0, None, None).
+
+    Each is worked out when it is asked for; gradients may use the arrays of ``into``, None where there are none.
+    """
+    (W, b), (dW, db) = layers, into
+    for i in reversed(range(len(W))):
+        Delta_q = engine.contract(Delta, q[i], out=dW[i])
+        yield Delta, Delta_q, None if b[i] is None else engine.sum_rows(Delta, out=db[i])
+        g = engine.propagate(Delta, W[i], out=room("Delta", i, *q[i].shape))
+        Delta = engine.pull_back(net.sigma[i], p[i], q[i], g, out=g)
+    yield Delta, None, None
+
+
+def chains(
+    net: Net, engine: Generic, w: Array, x: Array, y: Array, s: Array | None = None, reduction: str = "mean"
+) -> Chains:
+    """All of it: both chains, C and the gradient, in new arrays."""
+    layers = net.layout.views(w)
+    p, q = zip(*forward(net, engine, layers, x), strict=True)
+    y, a = targets(net, engine, y, q[-1]), row_weights(engine, x.shape[0], s, reduction)
+    Delta_L = output_delta(net, engine, p[-1], q[-1], y, a)
+    flat, into = _flat(net, engine, w)
+    Delta, dW, db = (
+        part[::-1] for part in zip(*backward(net, engine, layers, p, q, Delta_L, into), strict=True)
+    )
+    dW, db = dW[1:], db[1:] if layers[1][0] is not None else ()
+    return Chains(
+        p, q, Delta, cost(net, engine, p[-1], q[-1], y, a), engine.join(dW + db, out=flat), dW, db or None
+    )
+
+
+def cost_and_gradient(
+    net: Net,
+    engine: Generic,
+    w: Array,
+    x: Array,
+    y: Array,
+    s: Array | None = None,
+    reduction: str = "mean",
+    flat: Array | None = None,
+    room: Room = no_room,
+) -> tuple[Array, Array, Array]:
+    """(C, dC/dw, q_L), keeping only what going back reads; in ``flat`` and ``room`` where they are given."""
+    layers = net.layout.views(w)
+    p, q = zip(*forward(net, engine, layers, x, room, lean=True), strict=True)
+    y, a = targets(net, engine, y, q[-1]), row_weights(engine, x.shape[0], s, reduction)
+    C = cost(net, engine, p[-1], q[-1], y, a)
+    Delta_L = output_delta(net, engine, p[-1], q[-1], y, a, room)
+    flat, into = _flat(net, engine, w, flat)
+    back = backward(net, engine, layers, p, q, Delta_L, into, room)
+    _, dW, db = (part[::-1] for part in zip(*(next(back) for _ in layers[0]), strict=True))
+    return C, engine.join(dW + db if db[0] is not None else dW, out=flat), q[-1]
+
+
+def _flat(net: Net, engine: Generic, w: Array, flat: Array | None = None) -> tuple[Array | None, Layers]:
+    """A vector for the gradient and its views, where this engine writes into arrays at all."""
+    flat = engine.buffer(w.shape, w) if flat is None else flat
+    nothing = [None] * (len(net.sizes) - 1)
+    return flat, (nothing, nothing) if flat is None else net.layout.views(flat)

@@ -1,0 +1,81 @@
+"""The verbs on NumPy: products and sums go straight into the buffers they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from itertools import pairwise
+
+import numpy as np
+
+from gpubp._typing import Array, Formula, Namespace, Sigma
+from gpubp.engines.generic import Generic
+
+_BLOCK = 16384  # elements: a handful of float32 blocks fill half of a common L2 cache
+
+
+class Numpy(Generic):
+    """The generic verbs, with ``out=`` used."""
+
+    def __init__(self, xp: Namespace = np) -> None:
+        super().__init__(xp)
+
+    def quiet(self) -> AbstractContextManager[object]:
+        return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+    def buffer(self, shape: tuple[int, ...], like: Array) -> Array | None:
+        return self.xp.empty(shape, dtype=like.dtype)
+
+    def gather(self, x: Array, rows: Array, out: Array | None = None) -> Array:
+        # "clip" takes straight into out; the default mode would go through a copy.
+        return np.take(x, rows, axis=0, out=out, mode="clip")
+
+    def affine(self, q: Array, W: Array, b: Array | None, out: Array | None = None) -> Array:
+        p = self.xp.matmul(q, W.T, out=out)
+        return p if b is None else self.xp.add(p, b, out=p)
+
+    def pull_back(self, sigma: Sigma, p: Array | None, q: Array, g: Array, out: Array | None = None) -> Array:
+        if sigma.derivative is None or out is None:
+            return super().pull_back(sigma, p, q, g)
+        return self.xp.multiply(g, sigma.derivative(self.xp, p, q), out=out)
+
+    def propagate(self, Delta: Array, W: Array, out: Array | None = None) -> Array:
+        return self.xp.matmul(Delta, W, out=out)
+
+    def contract(self, Delta: Array, q: Array, out: Array | None = None) -> Array:
+        return self.xp.matmul(Delta.T, q, out=out)
+
+    def sum_rows(self, Delta: Array, out: Array | None = None) -> Array:
+        return self.xp.sum(Delta, axis=0, out=out)
+
+    def weigh(self, Delta: Array, weights: Array | float, out: Array | None = None) -> Array:
+        return self.xp.multiply(Delta, weights if isinstance(weights, float) else weights[:, None], out=out)
+
+    def join(self, parts: Sequence[Array], out: Array | None = None) -> Array:
+        return super().join(parts) if out is None else out
+
+    def update(
+        self,
+        formula: Formula,
+        arrays: Sequence[Array],
+        numbers: Sequence[Array | float] = (),
+        out: Sequence[Array] | None = None,
+    ) -> tuple[Array, ...]:
+        return self._blockwise(formula, arrays, numbers, out, _BLOCK)
+
+    def _blockwise(
+        self,
+        formula: Formula,
+        arrays: Sequence[Array],
+        numbers: Sequence[Array | float],
+        out: Sequence[Array] | None,
+        block: int,
+    ) -> tuple[Array, ...]:
+        if out is None:
+            return super().update(formula, arrays, numbers)
+        size = arrays[0].size
+        for start, stop in pairwise([*range(0, size, block), size]):
+            here = slice(start, stop)
+            for whole, part in zip(out, formula(self.xp, *(a[here] for a in arrays), *numbers), strict=True):
+                whole[here] = part
+        return tuple(out)
