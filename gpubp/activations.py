@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpubp._catalogue import Catalogue, spelled
-from gpubp._checks import REALS, Interval
+from gpubp._checks import REALS, Interval, real_number
 from gpubp._devices import native_erf
 from gpubp._special import erf, real
 from gpubp._typing import Array, Formula, Namespace
@@ -113,12 +113,13 @@ class Activation:
     def _reads(self, p: Any, q: Any) -> bool:
         try:
             if self.derivative is not None:
-                self.derivative(np, p, q)
-            elif self.pullback is not None:
-                self.pullback(np, p, q, np.ones((1, 1)))
+                result = self.derivative(np, p, q)
+            else:
+                assert self.pullback is not None
+                result = self.pullback(np, p, q, np.ones((1, 1)))
         except Exception:  # a formula may fail in any way on an argument that can't be read
             return True
-        return False
+        return result is _UNREADABLE
 
 
 class _Unreadable:
@@ -198,7 +199,13 @@ def get(activation: str | Activation) -> Activation:
 
 
 class _BuiltIn(Activation):
-    """Checked by the tests instead of when made; pickled by its name."""
+    """Checked by the tests instead of when made; its name says all of it, so that it is compared and pickled by it."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BuiltIn) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def __reduce__(self) -> tuple[Callable[[str], Activation], tuple[str]]:
         return get, (self.name,)
@@ -228,6 +235,7 @@ def relu() -> Activation:
 @_catalogue.add
 def leaky_relu(slope: float = 0.01) -> Activation:
     """q = p where p > 0, else ``slope`` p (Maas et al. 2013)."""
+    slope = real_number("slope", slope, REALS)
     return _built_in(
         spelled("leaky_relu", slope=slope),
         lambda xp, p: xp.where(p > 0, p, slope * p),
@@ -238,6 +246,7 @@ def leaky_relu(slope: float = 0.01) -> Activation:
 @_catalogue.add
 def elu(alpha: float = 1.0) -> Activation:
     """q = p where p > 0, else ``alpha`` (exp(p) - 1) (Clevert et al. 2015)."""
+    alpha = real_number("alpha", alpha, REALS)
     return _exponential_linear(spelled("elu", alpha=alpha), 1.0, alpha)
 
 

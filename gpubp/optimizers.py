@@ -50,7 +50,8 @@ class Optimizer:
             value = getattr(self, field.name)
             if not callable(value):
                 inside = _FRACTION if field.name.startswith(("beta", "decay", "momentum")) else _NOT_NEGATIVE
-                real_number(field.name, value, inside)
+                # a Python number: NumPy's float64 would turn float32 weights into float64 ones
+                object.__setattr__(self, field.name, real_number(field.name, value, inside))
 
     def init(self, w: Array) -> State:
         """The state before the first step."""

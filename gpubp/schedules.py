@@ -18,7 +18,7 @@ _NOT_NEGATIVE = Interval(0.0, math.inf, low_closed=True)
 
 def rate_at(learning_rate: float | Schedule, step: int) -> float:
     """The learning rate at a step, of a number or of a schedule."""
-    return learning_rate(step) if callable(learning_rate) else learning_rate
+    return float(learning_rate(step)) if callable(learning_rate) else learning_rate
 
 
 @dataclass(frozen=True)
