@@ -263,7 +263,7 @@ class Network:
         """C, 0-d, on the device; arguments as for ``backward``."""
         engine = self._check(w, x, y, sample_weight, reduction)
         with engine.quiet():
-            return backprop.batch_cost(self, engine, w, x, y, sample_weight, reduction)
+            return backprop.batch_cost(self, engine, w, x, y, sample_weight, reduction)[0]
 
     def gradient(
         self, w: Array, x: Array, y: Array, *, sample_weight: Array | None = None, reduction: str = "mean"

@@ -76,8 +76,8 @@ def no_room(name: str, node: int, rows: int, columns: int) -> None:
 def forward(
     net: Net, engine: Generic, layers: Layers, x: Array, room: Room = no_room, *, lean: bool = False
 ) -> Iterator[tuple[Array, Array]]:
-    """(p_j, q_j) for the nodes j = 0..L in turn. ``lean`` lets q_j take the place of a p_j that going back won't
-    read."""
+    """(p_j, q_j) for the nodes j = 0..L in turn. ``lean`` lets q_j take the memory of a p_j that going back doesn't
+    read, and gives None for it."""
     W, b = layers
     q = engine.activate(net.sigma[0], x)
     yield x, q
@@ -85,8 +85,12 @@ def forward(
         j, B = i + 1, x.shape[0]
         p = engine.affine(q, W[i], b[i], out=room("p", j, B, n))
         needed = net.sigma[j].reads_p or (net.natural and j == len(W))
-        q = engine.activate(net.sigma[j], p, out=p if lean and not needed else room("q", j, B, n))
-        yield p, q
+        if lean and not needed:
+            q = engine.activate(net.sigma[j], p, out=p)
+            yield None, q
+        else:
+            q = engine.activate(net.sigma[j], p, out=room("q", j, B, n))
+            yield p, q
 
 
 def predict(net: Net, engine: Generic, layers: Layers, x: Array) -> Array:
@@ -126,11 +130,11 @@ def cost(net: Net, engine: Generic, p: Array, q: Array, y: Array, a: Array | flo
 
 def batch_cost(
     net: Net, engine: Generic, w: Array, x: Array, y: Array, s: Array | None = None, reduction: str = "mean"
-) -> Array:
-    """C alone."""
+) -> tuple[Array, Array]:
+    """(C, q_L), keeping nothing else."""
     p, q = _last(forward(net, engine, net.layout.views(w), x, lean=True))
     y, a = targets(net, engine, y, q), row_weights(engine, x.shape[0], s, reduction)
-    return cost(net, engine, p, q, y, a)
+    return cost(net, engine, p, q, y, a), q
 
 
 def output_delta(

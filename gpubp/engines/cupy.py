@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
-from gpubp._typing import Array, Formula
+from gpubp._typing import Array, Formula, Namespace
 from gpubp.engines.numpy import Numpy
 
 
 class Cupy(Numpy):
     """Buffers live as long as the training does; everything runs on the current device and stream."""
 
-    def __init__(self, xp: Any = None) -> None:
-        if xp is None:  # needs a GPU
+    def __init__(self, library: Namespace = None) -> None:
+        """``library`` stands in for CuPy in tests."""
+        if library is None:  # needs a GPU
+            import array_api_compat.cupy
             import cupy
 
-            xp = cupy
-        super().__init__(xp)
+            super().__init__(array_api_compat.cupy, cupy)
+        else:
+            super().__init__(library, library)
 
     def quiet(self) -> AbstractContextManager[object]:
         return nullcontext()
 
     def gather(self, x: Array, rows: Array, out: Array | None = None) -> Array:
-        return self.xp.take(x, rows, axis=0, out=out)
+        return self.library.take(x, rows, axis=0, out=out)
 
     def update(
         self,

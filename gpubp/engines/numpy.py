@@ -17,39 +17,42 @@ _BLOCK = 16384  # elements: a handful of float32 blocks fill half of a common L2
 class Numpy(Generic):
     """The generic verbs, with ``out=`` used."""
 
-    def __init__(self, xp: Namespace = np) -> None:
+    def __init__(self, xp: Namespace = np, library: Namespace = np) -> None:
         super().__init__(xp)
+        self.library = library  # where functions take out=
 
     def quiet(self) -> AbstractContextManager[object]:
         return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
     def buffer(self, shape: tuple[int, ...], like: Array) -> Array | None:
-        return self.xp.empty(shape, dtype=like.dtype)
+        return self.library.empty(shape, dtype=like.dtype)
 
     def gather(self, x: Array, rows: Array, out: Array | None = None) -> Array:
         # "clip" takes straight into out; the default mode would go through a copy.
         return np.take(x, rows, axis=0, out=out, mode="clip")
 
     def affine(self, q: Array, W: Array, b: Array | None, out: Array | None = None) -> Array:
-        p = self.xp.matmul(q, W.T, out=out)
-        return p if b is None else self.xp.add(p, b, out=p)
+        p = self.library.matmul(q, W.T, out=out)
+        return p if b is None else self.library.add(p, b, out=p)
 
     def pull_back(self, sigma: Sigma, p: Array | None, q: Array, g: Array, out: Array | None = None) -> Array:
         if sigma.derivative is None or out is None:
             return super().pull_back(sigma, p, q, g)
-        return self.xp.multiply(g, sigma.derivative(self.xp, p, q), out=out)
+        return self.library.multiply(g, sigma.derivative(self.xp, p, q), out=out)
 
     def propagate(self, Delta: Array, W: Array, out: Array | None = None) -> Array:
-        return self.xp.matmul(Delta, W, out=out)
+        return self.library.matmul(Delta, W, out=out)
 
     def contract(self, Delta: Array, q: Array, out: Array | None = None) -> Array:
-        return self.xp.matmul(Delta.T, q, out=out)
+        return self.library.matmul(Delta.T, q, out=out)
 
     def sum_rows(self, Delta: Array, out: Array | None = None) -> Array:
-        return self.xp.sum(Delta, axis=0, out=out)
+        return self.library.sum(Delta, axis=0, out=out)
 
     def weigh(self, Delta: Array, weights: Array | float, out: Array | None = None) -> Array:
-        return self.xp.multiply(Delta, weights if isinstance(weights, float) else weights[:, None], out=out)
+        return self.library.multiply(
+            Delta, weights if isinstance(weights, float) else weights[:, None], out=out
+        )
 
     def join(self, parts: Sequence[Array], out: Array | None = None) -> Array:
         return super().join(parts) if out is None else out

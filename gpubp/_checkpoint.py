@@ -1,0 +1,256 @@
+"""Saving and loading: one safetensors file that other tools can read too, and that nothing is executed from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpubp import activations as _activations
+from gpubp import costs as _costs
+from gpubp._data import Standardizer
+from gpubp._devices import Device, to_numpy
+from gpubp._devices import device as named_device
+from gpubp._network import Network
+from gpubp._typing import Array
+from gpubp.activations import Activation
+from gpubp.costs import Cost
+
+__all__ = ["CheckpointError", "Saved", "load", "save"]
+
+_FORMAT, _VERSION = "gpubp", 1
+_HEADER_LIMIT = 2**20  # bytes; a header is a few hundred, and labels
+
+
+class CheckpointError(ValueError):
+    """A model file that can't be trusted or read."""
+
+
+class Saved(NamedTuple):
+    """What a model file holds; ``scaler`` and ``labels`` are None where none were saved."""
+
+    net: Network
+    w: Array
+    scaler: Standardizer | None
+    labels: tuple[Any, ...] | None
+
+
+def save(
+    path: str | os.PathLike[str],
+    net: Network,
+    w: Array,
+    *,
+    scaler: Standardizer | None = None,
+    labels: Sequence[Any] | None = None,
+) -> None:
+    """Write a network, its weights w (n_weights,), the scaler of its inputs and its classes' names to one file.
+
+    The file is there whole or not at all: it is written beside ``path``, flushed to disk, and put in its place.
+
+    Raises
+    ------
+    ValueError : w or the scaler of another shape than the network's or not finite; as many labels as outputs are
+        needed (two for one output)
+    TypeError : a label that is neither text nor a number
+    OSError : the file can't be written
+    """
+    from safetensors.numpy import save as to_bytes
+
+    tensors = {}
+    for i, (W, b) in enumerate(net.layers(w)):
+        tensors[f"W{i}"] = W
+        if b is not None:
+            tensors[f"b{i}"] = b
+    if scaler is not None:
+        tensors["scaler.mean"], tensors["scaler.scale"] = scaler.mean, scaler.scale
+    # safetensors writes memory as it lies, so it must lie in order.
+    arrays = {name: np.ascontiguousarray(to_numpy(array)) for name, array in tensors.items()}
+    about = {
+        "format": _FORMAT,
+        "version": str(_VERSION),
+        "network": json.dumps(_described(net)),
+        "labels": json.dumps(_plain_labels(labels)),
+    }
+    _check_parts(net, arrays, None if labels is None else len(labels), ValueError)
+    about["sha256"] = _digest(about, arrays)
+    _write(Path(os.path.realpath(path)), to_bytes(arrays, about))
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    device: str | Device = "cpu",
+    activations: Sequence[Activation] = (),
+    costs: Sequence[Cost] = (),
+) -> Saved:
+    """Read what ``save`` wrote; weights and scaler go to ``device``.
+
+    ``activations`` and ``costs`` give the user-made parts that the file names.
+
+    Raises
+    ------
+    CheckpointError : the file is truncated, changed, not gpubp's, of a later version, or needs a part not given
+    OSError : the file can't be read
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    data = Path(path).read_bytes()
+    about = _metadata(data, path)
+    try:
+        arrays = from_bytes(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} must be a whole model file, got one that can't be read: {error}"
+        ) from None
+    if about.get("sha256") != _digest(about, arrays):
+        raise CheckpointError(
+            f"{path} must match its SHA-256, got other contents: it was changed, get it anew"
+        )
+    try:
+        net = _network(json.loads(about["network"]), activations, costs)
+        labels = json.loads(about["labels"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{path} must describe a network, got one that can't be read: {error!r}"
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} needs a part that gpubp doesn't have: {error}") from None
+    _check_parts(net, arrays, None if labels is None else len(labels), CheckpointError)
+    target = device if isinstance(device, Device) else named_device(device)
+    depth = len(net.sizes) - 1
+    w = net.flatten([(arrays[f"W{i}"], arrays[f"b{i}"] if net.bias else None) for i in range(depth)])
+    scaler = None
+    if "scaler.mean" in arrays:
+        scaler = Standardizer(arrays["scaler.mean"], arrays["scaler.scale"]).put(target)
+    return Saved(net, target.put(w), scaler, None if labels is None else tuple(labels))
+
+
+def _metadata(data: bytes, path: object) -> dict[str, str]:
+    """The file's own description, from its header (eight bytes of length, then JSON)."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(_HEADER_LIMIT, len(data) - 8):
+        raise CheckpointError(
+            f"{path} must be a whole gpubp model file, got one that is cut off or another kind"
+        )
+    try:
+        about = json.loads(data[8 : 8 + length])["__metadata__"]
+        ours = about["format"] == _FORMAT
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+        ours = False
+    if not ours:
+        raise CheckpointError(
+            f"{path} must be a gpubp model file, got another kind: make one with gpubp.save"
+        )
+    if about.get("version") != str(_VERSION):
+        raise CheckpointError(
+            f"{path} must have format version {_VERSION}, got {about.get('version')}: use the gpubp that wrote it"
+        )
+    return dict(about)
+
+
+def _described(net: Network) -> dict[str, Any]:
+    parts: list[Activation | Cost] = [*net.sigma, net.cost_function]
+    for part, known in zip(parts, [_activations] * len(net.sigma) + [_costs], strict=True):
+        if part.name.partition("(")[0] in known.names() and known.get(part.name) != part:
+            raise ValueError(f"a part of your own must have a name of its own, got {part.name!r}: rename it")
+    return {
+        "sizes": net.sizes,
+        "input": net.sigma[0].name,
+        "hidden": [sigma.name for sigma in net.sigma[1:-1]],
+        "output": net.sigma[-1].name,
+        "cost": net.cost_function.name,
+        "bias": net.bias,
+    }
+
+
+def _network(described: dict[str, Any], activations: Sequence[Activation], costs: Sequence[Cost]) -> Network:
+    sigma = {part.name: part for part in activations}
+    cost = {part.name: part for part in costs}
+
+    def given(name: str) -> str | Activation:
+        return sigma.get(name, name)
+
+    return Network(
+        described["sizes"],
+        hidden=[given(name) for name in described["hidden"]],
+        output=given(described["output"]),
+        input=given(described["input"]),
+        cost=cost.get(described["cost"], described["cost"]),
+        bias=described["bias"],
+    )
+
+
+def _check_parts(
+    net: Network, arrays: Mapping[str, Any], n_labels: int | None, refusal: type[ValueError]
+) -> None:
+    """Names, shapes, dtypes and values, as the network needs them."""
+    shapes = dict(zip(_names(net), net.layout.shapes, strict=True))
+    scaler = {"scaler.mean", "scaler.scale"}
+    if set(arrays) not in (set(shapes), set(shapes) | scaler):
+        raise refusal(f"a model needs the arrays {', '.join(shapes)}, got {', '.join(sorted(arrays))}")
+    kinds = {array.dtype for name, array in arrays.items() if name in shapes}
+    for name, array in arrays.items():
+        wanted = shapes.get(name, net.sizes[:1])
+        if array.shape != wanted:
+            raise refusal(
+                f"{name} must have shape {wanted}, got {array.shape}: it belongs to another network"
+            )
+        if array.dtype not in (np.float32, np.float64) or len(kinds) > 1:
+            raise refusal(
+                f"{name} must be float32 or float64 like every weight, got {array.dtype}: convert it"
+            )
+        if not np.isfinite(array).all():
+            raise refusal(f"{name} must be finite, got a NaN or inf: train again with a lower learning rate")
+    n_L = net.sizes[-1]
+    if n_labels is not None and n_labels not in ({n_L} if n_L > 1 else {1, 2}):
+        raise refusal(
+            f"labels must name the {n_L} outputs, got {n_labels} names: give one each (two for one output)"
+        )
+
+
+def _names(net: Network) -> list[str]:
+    depth = len(net.sizes) - 1
+    return [f"W{i}" for i in range(depth)] + ([f"b{i}" for i in range(depth)] if net.bias else [])
+
+
+def _plain_labels(labels: Sequence[Any] | None) -> list[Any] | None:
+    if labels is None:
+        return None
+    plain = [label.item() if hasattr(label, "item") else label for label in labels]
+    for label in plain:
+        if not isinstance(label, str | int | float | bool):
+            raise TypeError(
+                f"labels must be text or numbers, got {type(label).__name__}: convert them with str"
+            )
+    return plain
+
+
+def _digest(about: Mapping[str, str], arrays: Mapping[str, Any]) -> str:
+    """SHA-256 of everything in the file but itself."""
+    seal = hashlib.sha256()
+    for key in sorted(set(about) - {"sha256"}):
+        seal.update(f"{key}={about[key]}\n".encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        seal.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        seal.update(array.tobytes())
+    return seal.hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise

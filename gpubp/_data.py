@@ -1,0 +1,248 @@
+"""Data on its way into training: the doors' checks of values, standardising, splitting, minibatches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpubp._devices import Device, device_of, to_numpy
+from gpubp._network import Network
+from gpubp._special import dtype_kind
+from gpubp._typing import Array
+from gpubp.engines import engine_for
+
+__all__ = ["Rows", "Standardizer", "load_digits", "minibatches", "permutation", "split", "validated"]
+
+
+def load_digits() -> tuple[Any, Any]:
+    """The bundled digits: x float32 (1797, 64), 8x8 images with pixels 0..16, and labels int64 (1797,); NumPy.
+
+    Source: UCI "Optical Recognition of Handwritten Digits" test set, E. Alpaydin and C. Kaynak, CC BY 4.0.
+    """
+    with (files("gpubp") / "data" / "digits.npz").open("rb") as file, np.load(file) as digits:
+        return digits["images"].astype(np.float32), digits["labels"].astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """Columns to mean 0 and standard deviation 1, and back; ``mean`` and ``scale`` are (n,), columns of no variance
+    keep scale 1.
+
+    Examples
+    --------
+    >>> scaler = Standardizer.fit(np.array([[0.0, 5.0], [2.0, 5.0]]))
+    >>> scaler.apply(np.array([[4.0, 6.0]]))
+    array([[3., 1.]])
+    """
+
+    mean: Array
+    scale: Array
+
+    @classmethod
+    def fit(cls, X: Array) -> Standardizer:
+        """From the rows of X (n_rows, n), on X's library and device.
+
+        Raises
+        ------
+        ValueError : X isn't 2-D, has no rows, or holds a non-finite value
+        TypeError : X isn't float32 or float64
+        """
+        xp = engine_for(X).xp
+        if X.ndim != 2 or X.shape[0] < 1:
+            raise ValueError(
+                f"X must have shape (B, n) with B >= 1, got {tuple(X.shape)}: one example per row"
+            )
+        _check_finite("X", X)
+        mean = xp.mean(X, axis=0)
+        scale = xp.std(X, axis=0)
+        # A constant column has a deviation of its rounding, not of 0.
+        level = xp.max(xp.abs(X), axis=0) * (10.0 * float(xp.finfo(X.dtype).eps))
+        return cls(mean, xp.where(scale > level, scale, xp.ones_like(scale)))
+
+    def apply(self, X: Array) -> Array:
+        """(X - mean) / scale, of X (B, n)."""
+        self._check(X)
+        return (X - self.mean) / self.scale
+
+    def invert(self, Z: Array) -> Array:
+        """Z scale + mean, of Z (B, n)."""
+        self._check(Z)
+        return Z * self.scale + self.mean
+
+    def put(self, device: Device) -> Standardizer:
+        """The same on another device."""
+        return Standardizer(device.put(self.mean), device.put(self.scale))
+
+    def _check(self, X: Array) -> None:
+        n = self.mean.shape[0]
+        if engine_for(X) is not engine_for(self.mean):
+            home = device_of(X).name
+            raise TypeError(
+                f"X must be an array like the standardizer's, on {device_of(self.mean).name}, got one on {home}: "
+                f"move the standardizer with put(gpubp.device({home!r}))"
+            )
+        if X.ndim != 2 or X.shape[1] != n:
+            raise ValueError(
+                f"X must have shape (B, n) with n = {n}, got {tuple(X.shape)}: give the fitted columns"
+            )
+        if X.dtype != self.mean.dtype:
+            raise TypeError(
+                f"X must be {self.mean.dtype} like the standardizer, got {X.dtype}: convert it with astype"
+            )
+
+
+class Rows(NamedTuple):
+    """Examples: x (n, n_0), y (n, n_L) or (n,), s (n,) or None."""
+
+    x: Array
+    y: Array
+    s: Array | None
+
+
+def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple[str, str, str]) -> Rows:
+    """The rows on ``target`` in ``dtype``, every value checked where it came from; rows of weight 0 are left out.
+
+    Raises
+    ------
+    ValueError : a shape, a non-finite value, a class out of range, or negative or all-zero weights
+    TypeError : not arrays, or of a dtype that isn't a number
+    MemoryError : the rows don't fit the device
+    """
+    x, y, s = rows
+    x_name, y_name, s_name = names
+    for name, array in zip(names, rows, strict=True):
+        if array is not None:
+            xp = engine_for(array).xp
+            if not xp.isdtype(array.dtype, ("bool", "integral", "real floating")):
+                raise TypeError(f"{name} must hold real numbers, got {array.dtype}: convert it")
+            _check_finite(name, array)
+    n_0, n_L = net.sizes[0], net.sizes[-1]
+    if x.ndim != 2 or x.shape[1] != n_0 or x.shape[0] < 1:
+        raise ValueError(
+            f"{x_name} must have shape (n, n_0) with n >= 1 and n_0 = {n_0}, got {tuple(x.shape)}: one example per row"
+        )
+    n = x.shape[0]
+    labels = net.cost_function.labels and y.ndim == 1 and engine_for(y).xp.isdtype(y.dtype, "integral")
+    if labels:
+        _check_classes(y_name, y, n_L)
+    if tuple(y.shape) not in ({(n,)} if labels else {(n, n_L), (n,) if n_L == 1 else (n, n_L)}):
+        also = ", or integer classes (n,)" if net.cost_function.labels else ""
+        raise ValueError(
+            f"{y_name} must have shape (n, n_L) with n = {n}, n_L = {n_L}{also}, got {tuple(y.shape)}: "
+            "one row of targets an example"
+        )
+    if s is not None:
+        x, y, s = _weighted(x, y, s, n, s_name)
+    _check_fits(target, (x, y, s), dtype, net)
+    return Rows(
+        _to(x, target, dtype),
+        _to(y, target, None if labels else dtype),
+        s if s is None else _to(s, target, dtype),
+    )
+
+
+def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """(training, validation): ``fraction`` of the rows, drawn by the seed, are for validation.
+
+    Raises
+    ------
+    ValueError : a part would be empty
+    """
+    n = rows.x.shape[0]
+    held = round(n * fraction)
+    if not 0 < held < n:
+        raise ValueError(
+            f"validation must leave rows on both sides, got {fraction:g} of {n} rows: give a fraction between them"
+        )
+    order = np.random.default_rng([seed, 0, 1]).permutation(n)  # not an epoch's stream
+    return take(rows, np.sort(order[held:])), take(rows, np.sort(order[:held]))
+
+
+def permutation(n: int, seed: int, epoch: int) -> Any:
+    """The order of n rows in an epoch (1, 2, ...): keyed by both, so that any epoch can be had alone; NumPy int64."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def minibatches(order: Array, batch_size: int) -> Iterator[Array]:
+    """Slices of the order, ``batch_size`` rows each; the last, smaller one is kept."""
+    n = order.shape[0]
+    for start in range(0, n, batch_size):
+        yield order[start : min(start + batch_size, n)]
+
+
+def take(rows: Rows, which: Any) -> Rows:
+    """The rows of those numbers (NumPy int64)."""
+    return Rows(*(None if array is None else _take(array, which) for array in rows))
+
+
+def _take(array: Array, which: Any) -> Array:
+    return engine_for(array).gather(array, index(which, array))
+
+
+def index(which: Any, like: Array) -> Array:
+    """Row numbers (NumPy int64) beside the array they index."""
+    return device_of(like).put(which)
+
+
+def _weighted(x: Array, y: Array, s: Array, n: int, name: str) -> tuple[Array, Array, Array]:
+    if tuple(s.shape) != (n,):
+        raise ValueError(
+            f"{name} must have shape (n,) with n = {n}, got {tuple(s.shape)}: one weight an example"
+        )
+    xp = engine_for(s).xp
+    if bool(xp.any(s < 0)):
+        raise ValueError(f"{name} must hold weights of at least 0, got a negative one: mend it")
+    kept = np.flatnonzero(to_numpy(s != 0))
+    if kept.size == 0:
+        raise ValueError(f"{name} must hold a weight above 0, got none: give some rows weight")
+    if kept.size < n:
+        x, y, s = _take(x, kept), _take(y, kept), _take(s, kept)
+    return x, y, s
+
+
+def _check_finite(name: str, array: Array) -> None:
+    xp = engine_for(array).xp
+    if dtype_kind(xp, array.dtype) is None and not xp.isdtype(array.dtype, "real floating"):
+        return
+    bad = ~xp.isfinite(array)
+    if bool(xp.any(bad)):
+        where = np.argwhere(to_numpy(bad))[0]
+        place = f"row {where[0]}" + (f", column {where[1]}" if where.size > 1 else "")
+        raise ValueError(f"{name} must be finite, got a NaN or inf at {place}: remove or fill it")
+
+
+def _check_classes(name: str, y: Array, n_L: int) -> None:
+    xp = engine_for(y).xp
+    low, high = int(xp.min(y)), int(xp.max(y))
+    if low < 0 or high >= n_L:
+        raise ValueError(
+            f"{name} must hold classes 0..{n_L - 1} for n_L = {n_L}, got {low}..{high}: number them from 0"
+        )
+
+
+def _check_fits(target: Device, arrays: tuple[Array | None, ...], dtype: str, net: Network) -> None:
+    free = target.free_bytes()
+    if free is None:
+        return
+    size = np.dtype(dtype).itemsize
+    data = sum(int(np.prod(array.shape)) * size for array in arrays if array is not None)
+    weights = 5 * net.n_weights * size  # w, its best copy, the gradient and two slots of an optimizer
+    if data + weights > free:
+        raise MemoryError(
+            f"{target.name} needs {data + weights} bytes for the data and weights, and has {free} free: "
+            "train on fewer rows, or with device='cpu'"
+        )
+
+
+def _to(array: Array, target: Device, dtype: str | None) -> Array:
+    """On ``target``, converted there: what travels is as small as what came."""
+    moved = target.put(array)
+    xp = engine_for(moved).xp
+    if dtype is None:
+        return moved
+    wanted = getattr(xp, dtype)
+    return moved if moved.dtype == wanted else xp.astype(moved, wanted)

@@ -1,0 +1,430 @@
+"""``train``: minibatch gradient descent, written once for every library and device."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gpubp import _metrics, backprop, optimizers
+from gpubp._checks import Interval, real_number, whole_number
+from gpubp._data import Rows, index, minibatches, permutation, split, validated
+from gpubp._devices import Device, device_of, to_numpy
+from gpubp._devices import device as named_device
+from gpubp._network import Network
+from gpubp._typing import Array, Namespace
+from gpubp.callbacks import ProgressBar, TrainingState
+from gpubp.engines import Generic, engine_for
+from gpubp.optimizers import Optimizer
+from gpubp.schedules import rate_at
+
+__all__ = ["DivergenceError", "Run", "train"]
+
+logger = logging.getLogger("gpubp")
+
+_NOT_NEGATIVE = Interval(0.0, math.inf, low_closed=True)
+_POSITIVE = Interval(0.0, math.inf)
+_OPEN_UNIT = Interval(0.0, 1.0)
+_COLUMNS = ("epoch", "cost", "metric", "validation_cost", "validation_metric", "learning_rate", "seconds")
+_CHUNK = 4096  # rows of a validation pass at a time
+
+
+class DivergenceError(ArithmeticError):
+    """The cost or a weight became NaN or infinite.
+
+    Attributes
+    ----------
+    epoch, batch : where, counted from 1
+    learning_rate : of that step
+    w : the best validated weights, else those at the start of the epoch
+    """
+
+    def __init__(self, what: str, epoch: int, batch: int, learning_rate: float, w: Array) -> None:
+        super().__init__(
+            f"{what} must stay finite, got NaN or inf at epoch {epoch}, batch {batch}, learning rate "
+            f"{learning_rate:g}: lower the learning rate, scale the inputs, or give clip_norm"
+        )
+        self.epoch, self.batch, self.learning_rate, self.w = epoch, batch, learning_rate, w
+
+
+@dataclass(frozen=True)
+class Run:
+    """What ``train`` gives back.
+
+    Attributes
+    ----------
+    net : the network trained
+    w : (n_weights,), on ``device``: the best by validation cost if validated, else the last
+    history : equally long lists: epoch, cost, metric, validation_cost, validation_metric (None where there is none),
+        learning_rate, seconds; costs without penalties, a training cost or metric taken while the weights moved
+    device : where it ran
+    best_epoch : the epoch that ``w`` is from; 0 for the first weights
+    stopped : "epochs", "patience", "callback" or "interrupted"
+    """
+
+    net: Network
+    w: Array = field(repr=False)
+    history: dict[str, list[Any]] = field(repr=False)
+    device: Device
+    best_epoch: int
+    stopped: str
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.stopped == "interrupted"
+
+    def predict(self, X: Array) -> Array:
+        """q_L (B, n_L) of X (B, n_0), in X's library and device, and w's dtype."""
+        home = device_of(X)
+        with self.device.current():
+            x = self.device.put(X)
+            xp = engine_for(x).xp
+            return home.put(
+                self.net.predict(self.w, x if x.dtype == self.w.dtype else xp.astype(x, self.w.dtype))
+            )
+
+
+def train(
+    net: Network,
+    X: Array,
+    Y: Array,
+    *,
+    sample_weight: Array | None = None,
+    w: Array | None = None,
+    optimizer: str | Optimizer | Any = "adam",
+    epochs: int = 20,
+    batch_size: int = 128,
+    device: str | Device = "auto",
+    dtype: str | None = None,
+    seed: int = 0,
+    l2: float = 0.0,
+    l1: float = 0.0,
+    clip_norm: float | None = None,
+    validation: float | Sequence[Array] | None = None,
+    metric: str | None = "auto",
+    patience: int | None = None,
+    callbacks: Sequence[Any] = (),
+    progress: bool = True,
+) -> Run:
+    """Train a network by minibatch gradient descent.
+
+    Parameters
+    ----------
+    X : (n, n_0); integers and booleans are taken as float32
+    Y : (n, n_L), (n,) where n_L = 1, or integer classes (n,) for "cross_entropy"
+    sample_weight : (n,), at least 0: 2 is a repeated row in its batch's mean, rows of 0 are left out
+    w : first weights (n_weights,), copied; None draws them by ``net.init(seed)``
+    optimizer : a name, an ``Optimizer``, or anything with ``init(w) -> state`` and
+        ``step(w, g, state) -> (w, state)``
+    epochs, batch_size : passes over the rows, and rows a step; the last, smaller batch of a pass is kept
+    device : "auto" stays where X is, and chooses for NumPy input alone; else a name of ``gpubp.device`` or a Device,
+        to which everything is moved
+    dtype : "float32" or "float64"; None is X's
+    seed : of the first weights, the split, and, with the epoch's number, of each epoch's order
+    l2, l1 : the objective is C + l2/2 sum W^2 + l1 sum abs(W), over W and never b; costs given back leave them out.
+        scikit-learn's MLP divides its ``alpha`` by the batch size: l2 = alpha / batch_size. PyTorch's SGD and Adam add
+        ``weight_decay`` w to the gradient, as l2 does, but for biases too; AdamW's is another thing (``AdamW``).
+    clip_norm : the whole gradient, penalties included, is scaled down to at most this Euclidean norm
+    validation : a fraction of the rows, drawn by the seed, or (X, Y) or (X, Y, sample_weight)
+    metric : "accuracy", "r2", None, or "auto": accuracy for the cross-entropies, else R2
+    patience : stop after so many epochs without a lower validation cost
+    callbacks : objects with ``on_batch_end(state)`` and/or ``on_epoch_end(state)``; see ``gpubp.callbacks``
+    progress : show a progress bar on stderr
+
+    Ctrl-C, in the main thread, lets the batch finish and gives the best weights so far back; twice stops at once.
+
+    Raises
+    ------
+    ValueError, TypeError : an argument that isn't as above; nothing was changed
+    RuntimeError : the device can't be used
+    MemoryError : the data doesn't fit the device
+    DivergenceError : the cost or a weight became non-finite
+    """
+    if not isinstance(net, Network):
+        raise TypeError(
+            f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
+        )
+    whole_number("epochs", epochs, least=0)
+    whole_number("batch_size", batch_size)
+    whole_number("seed", seed, least=0)
+    l2, l1 = real_number("l2", l2, _NOT_NEGATIVE), real_number("l1", l1, _NOT_NEGATIVE)
+    if clip_norm is not None:
+        real_number("clip_norm", clip_norm, _POSITIVE)
+    if patience is not None:
+        whole_number("patience", patience)
+        if validation is None:
+            raise ValueError("patience needs validation, got None: give validation=0.1 or (X, Y)")
+    chosen_metric = _metrics.metric_for(metric, net.cost_function.name)
+    descent = optimizers.get(optimizer)
+    dtype = _dtype_name(X, dtype)
+    target = device if isinstance(device, Device) else _device_for(X, device)
+    with target.current():
+        rows = validated(net, Rows(X, Y, sample_weight), target, dtype, ("X", "Y", "sample_weight"))
+        held = None
+        if isinstance(validation, int | float) and not isinstance(validation, bool):
+            rows, held = split(rows, real_number("validation", validation, _OPEN_UNIT), seed)
+        elif validation is not None:
+            held = validated(
+                net,
+                _held_out(validation),
+                target,
+                dtype,
+                ("validation X", "validation Y", "validation sample_weight"),
+            )
+        first = target.put(net.init(seed, dtype=dtype)) if w is None else _first(net, w, target, dtype)
+        logger.info("training %r on %s (%s)", net, target.name, target.description)
+        run = _Training(
+            net, rows, held, target, descent, seed, batch_size, (l2, l1, clip_norm), chosen_metric
+        )
+        return run.go(first, epochs, patience, callbacks, progress)
+
+
+class _Training:
+    """The loop and what it holds on to."""
+
+    def __init__(
+        self,
+        net: Network,
+        rows: Rows,
+        held: Rows | None,
+        device: Device,
+        optimizer: Any,
+        seed: int,
+        batch_size: int,
+        penalties: tuple[float, float, float | None],
+        metric: _metrics.Metric | None,
+    ) -> None:
+        self.net, self.rows, self.held, self.device = net, rows, held, device
+        self.optimizer, self.seed, self.batch_size, self.metric = optimizer, seed, batch_size, metric
+        self.l2, self.l1, self.clip_norm = penalties
+        self.engine: Generic = engine_for(rows.x)
+        self.xp: Namespace = self.engine.xp
+        self.steps = 0
+        self.norms = [_norm(metric, self.xp, part) for part in (rows, held)]
+
+    def go(
+        self, w: Array, epochs: int, patience: int | None, callbacks: Sequence[Any], progress: bool
+    ) -> Run:
+        n = self.rows.x.shape[0]
+        state = TrainingState(
+            self.net, self.device, epochs, n * epochs, w, history={name: [] for name in _COLUMNS}
+        )
+        bar = ProgressBar() if progress else None
+        watchers = [*callbacks, *([] if bar is None else [bar])]
+        on_batch = [c.on_batch_end for c in watchers if hasattr(c, "on_batch_end")]
+        on_epoch = [c.on_epoch_end for c in watchers if hasattr(c, "on_epoch_end")]
+        self.room = backprop.Workspace(self.engine, w)
+        self.flat = self.engine.buffer(w.shape, w)
+        self.memory = self.optimizer.init(w)
+        best: tuple[float, int, Array] | None = None
+        stopped = "epochs"
+        try:
+            with _CtrlC() as keys, self.engine.quiet():
+                while stopped == "epochs" and state.epoch < epochs:
+                    state.epoch += 1
+                    started, start = time.perf_counter(), self.copy(state.w)
+                    stopped, costs, hits = self.epoch(state, on_batch, keys)
+                    kept = start if best is None else best[2]
+                    self.refuse_divergence(state, costs, kept)
+                    if stopped == "interrupted":
+                        break
+                    self.record(state, costs, hits, started)
+                    validation_cost = state.history["validation_cost"][-1]
+                    if validation_cost is not None and (best is None or validation_cost < best[0]):
+                        best = validation_cost, state.epoch, self.copy(state.w)
+                    if _told(on_epoch, state):
+                        stopped = "callback"
+                    elif keys.pressed:
+                        stopped = "interrupted"
+                    elif patience is not None and best is not None and state.epoch - best[1] >= patience:
+                        stopped = "patience"
+        finally:
+            if bar is not None:
+                bar.close()
+        done = len(state.history["epoch"])
+        w, epoch = (state.w, done) if best is None else (best[2], best[1])
+        return Run(self.net, w, state.history, self.device, epoch, stopped)
+
+    def epoch(
+        self, state: TrainingState, on_batch: list[Any], keys: _CtrlC
+    ) -> tuple[str, list[Any], Array | None]:
+        """One pass: why it stopped, each batch's (cost, weight, learning rate), and the metric's sums."""
+        rows, engine, room = self.rows, self.engine, self.room
+        order = index(permutation(rows.x.shape[0], self.seed, state.epoch), rows.x)
+        costs: list[Any] = []
+        hits = None
+        for state.batch, which in enumerate(minibatches(order, self.batch_size), start=1):
+            B = which.shape[0]
+            x = engine.gather(rows.x, which, out=room("x", 0, B, rows.x.shape[1]))
+            y = engine.gather(rows.y, which)
+            s = None if rows.s is None else engine.gather(rows.s, which)
+            C, g, q = backprop.cost_and_gradient(self.net, engine, state.w, x, y, s, "mean", self.flat, room)
+            state.learning_rate = rate_at(getattr(self.optimizer, "learning_rate", math.nan), self.steps)
+            state.w, self.memory = self.step(state.w, self.penalised(state.w, g))
+            self.steps += 1
+            state.cost, state.rows_done = C, state.rows_done + B
+            costs.append((C, B if s is None else self.xp.sum(s), state.learning_rate))
+            if self.metric is not None:
+                more = self.metric.hits(self.xp, q, y, s)
+                hits = more if hits is None else hits + more
+            if _told(on_batch, state):
+                return "callback", costs, hits
+            if keys.pressed:
+                return "interrupted", costs, hits
+        return "epochs", costs, hits
+
+    def step(self, w: Array, g: Array) -> tuple[Array, Any]:
+        if isinstance(self.optimizer, Optimizer):
+            return self.optimizer.step(w, g, self.memory, overwrite=True)
+        new: tuple[Array, Any] = self.optimizer.step(w, g, self.memory)
+        return new
+
+    def penalised(self, w: Array, g: Array) -> Array:
+        """The gradient of the whole objective, clipped."""
+        engine, xp = self.engine, self.xp
+        if self.l2 or self.l1:
+            n = self.net.layout.n_matrix_weights
+            (head,) = engine.update(_penalty, (g[:n], w[:n]), (self.l2, self.l1), out=(g[:n],))
+            g = engine.join((head, g[n:]), out=g)
+        if self.clip_norm is not None:
+            shrink = xp.minimum(self.clip_norm / xp.sqrt(xp.sum(g * g)), 1.0)
+            (g,) = engine.update(_times, (g,), (shrink,), out=(g,))
+        return g
+
+    def refuse_divergence(self, state: TrainingState, costs: list[Any], kept: Array) -> None:
+        """Raise if a cost or weight of this epoch isn't finite."""
+        values = self.on_host([C for C, _, _ in costs])
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise DivergenceError("the cost", state.epoch, int(bad[0]) + 1, costs[bad[0]][2], kept)
+        if not bool(self.xp.all(self.xp.isfinite(state.w))):
+            raise DivergenceError("every weight", state.epoch, state.batch, state.learning_rate, kept)
+
+    def record(self, state: TrainingState, costs: list[Any], hits: Array | None, started: float) -> None:
+        """Add the epoch to the history; here the device is waited for."""
+        values = self.on_host([C for C, _, _ in costs])
+        sizes = [size for _, size, _ in costs]
+        weights = np.asarray(sizes, dtype=np.float64) if self.rows.s is None else self.on_host(sizes)
+        cost = float(np.sum(values * weights) / np.sum(weights))
+        metric = None if self.metric is None else self.metric.finish(to_numpy(hits), self.norms[0])
+        validation_cost, validation_metric = self.validate(state.w)
+        seconds = time.perf_counter() - started
+        row = (state.epoch, cost, metric, validation_cost, validation_metric, state.learning_rate, seconds)
+        for name, value in zip(_COLUMNS, row, strict=True):
+            state.history[name].append(value)
+
+    def validate(self, w: Array) -> tuple[float | None, float | None]:
+        """Cost and metric of the rows held out."""
+        if self.held is None:
+            return None, None
+        costs, hits = [], []
+        n = self.held.x.shape[0]
+        for start in range(0, n, _CHUNK):
+            x, y, s = (
+                None if part is None else part[start : min(start + _CHUNK, n), ...] for part in self.held
+            )
+            C, q = backprop.batch_cost(self.net, self.engine, w, x, y, s, "sum")
+            costs.append(C)
+            if self.metric is not None:
+                hits.append(self.metric.hits(self.xp, q, y, s))
+        total = n if self.held.s is None else float(self.xp.sum(self.held.s))
+        cost = float(np.sum(self.on_host(costs))) / total
+        if self.metric is None:
+            return cost, None
+        return cost, self.metric.finish(np.sum([to_numpy(h) for h in hits], axis=0), self.norms[1])
+
+    def on_host(self, scalars: list[Array]) -> Any:
+        """0-d arrays as one NumPy float64 array, in one transfer."""
+        return to_numpy(self.xp.stack(scalars)).astype(np.float64)
+
+    def copy(self, w: Array) -> Array:
+        return self.xp.asarray(w, copy=True)
+
+
+class _CtrlC:
+    """While it is open, the first Ctrl-C sets ``pressed`` and the second raises; in the main thread only."""
+
+    def __enter__(self) -> _CtrlC:
+        self.pressed = False
+        self._before: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if self._before is not None:  # None: set by another language, and not ours to replace
+                signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def _press(self, signum: int, frame: object) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+
+def _told(watchers: list[Any], state: TrainingState) -> bool:
+    """Tell every watcher; whether one of them stops the run."""
+    answers = [watch(state) for watch in watchers]
+    return any(answer is True for answer in answers)
+
+
+def _penalty(xp: Namespace, g: Array, W: Array, l2: float, l1: float) -> tuple[Array, ...]:
+    return (g + l2 * W + l1 * xp.sign(W),)
+
+
+def _times(xp: Namespace, g: Array, factor: Array) -> tuple[Array, ...]:
+    return (factor * g,)
+
+
+def _norm(metric: _metrics.Metric | None, xp: Namespace, rows: Rows | None) -> Any:
+    return None if metric is None or rows is None else to_numpy(metric.norm(xp, rows.y, rows.s))
+
+
+def _dtype_name(X: Array, dtype: str | None) -> str:
+    if dtype is not None:
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32', 'float64' or None, got {dtype!r}: give one of these")
+        return dtype
+    xp = engine_for(X).xp
+    if X.dtype == xp.float64:
+        return "float64"
+    if X.dtype == xp.float32 or xp.isdtype(X.dtype, ("bool", "integral")):
+        return "float32"
+    raise TypeError(
+        f"X must be float32, float64, integer or boolean, got {X.dtype}: convert it, or give dtype"
+    )
+
+
+def _device_for(X: Array, name: str) -> Device:
+    if name == "auto" and not isinstance(X, np.ndarray):
+        return device_of(X)
+    return named_device(name)
+
+
+def _held_out(validation: Any) -> Rows:
+    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+        raise TypeError(
+            f"validation must be None, a fraction, (X, Y) or (X, Y, sample_weight), got {type(validation).__name__}: "
+            "give one of these"
+        )
+    return Rows(validation[0], validation[1], validation[2] if len(validation) == 3 else None)
+
+
+def _first(net: Network, w: Array, target: Device, dtype: str) -> Array:
+    """The caller's first weights, copied."""
+    net.layers(w)
+    xp = engine_for(w).xp
+    if not bool(xp.all(xp.isfinite(w))):
+        raise ValueError("w must be finite, got a NaN or inf: draw it with net.init")
+    moved = target.put(w)
+    xp = engine_for(moved).xp
+    return xp.asarray(moved, dtype=getattr(xp, dtype), copy=True)

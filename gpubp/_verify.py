@@ -1,0 +1,158 @@
+"""``check_gradient``: the gradient against a second way to get it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpubp._devices import device_of, to_numpy
+from gpubp._network import Network
+from gpubp._typing import Array
+from gpubp.engines import engine_for
+
+__all__ = ["Report", "check_gradient"]
+
+_EVERY_COORDINATE = 2000  # weights; beyond, random directions
+_DIRECTIONS = 40
+_STEPS = (1e-5, 1e-6, 1e-7)  # a smaller one where a larger one may have stepped over a kink
+_COMPLEX_STEP = 1e-30
+_GATES = {("central", "float64"): 1e-7, ("complex", "float64"): 1e-12}
+_FLOAT32_GATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a gradient check found: the worst relative error, where it is, and whether it stays within ``tolerance``.
+
+    ``method`` is "central" or "complex"; ``checked`` counts the coordinates or directions compared.
+    """
+
+    worst: float
+    where: str
+    method: str
+    tolerance: float
+    passed: bool
+    checked: int
+
+    def __str__(self) -> str:
+        how = {"central": "central differences", "complex": "complex step"}[self.method]
+        return (
+            f"gradient check {'passed' if self.passed else 'FAILED'}: worst relative error {self.worst:.1e} at "
+            f"{self.where}, tolerance {self.tolerance:.0e} ({how}, {self.checked} compared)"
+        )
+
+
+def check_gradient(
+    net: Network,
+    w: Array,
+    x: Array,
+    y: Array,
+    *,
+    sample_weight: Array | None = None,
+    method: str = "auto",
+    seed: int = 0,
+) -> Report:
+    """Compare ``net.gradient`` with differences of ``net.cost``.
+
+    Each of up to 2,000 weights is moved alone; a larger network is moved in 40 random directions drawn by ``seed``.
+    The error of one comparison is |a - b| / max(|a|, |b|, 1e-3 max|a|), a from the gradient and b from differences,
+    which are taken in float64, also of a float32 gradient.
+
+    Parameters
+    ----------
+    w, x, y, sample_weight : as for ``net.gradient``
+    method : "central" differences, gate 1e-7; "complex" step (Squire & Trapp 1998), gate 1e-12, where activations and
+        cost are analytic; "auto" takes the second where it can. For a float32 gradient the gate is 1e-3.
+
+    Raises
+    ------
+    ValueError : a non-finite value, an unknown method, or a complex step through what isn't analytic
+    TypeError : arrays whose library has no float64 here
+    """
+    for name, array in {"w": w, "x": x, "y": y, "sample_weight": sample_weight}.items():
+        if array is not None and not np.isfinite(to_numpy(array)).all():
+            raise ValueError(f"{name} must be finite, got a NaN or inf: remove or replace it")
+    if method not in ("auto", "central", "complex"):
+        raise ValueError(f"method must be 'auto', 'central' or 'complex', got {method!r}: choose one")
+    if method == "complex" and not net.analytic:
+        raise ValueError(
+            "a complex step needs analytic activations and cost, got others: use method='central'"
+        )
+    if method == "auto":
+        method = "complex" if net.analytic else "central"
+    ours = to_numpy(net.gradient(w, x, y, sample_weight=sample_weight)).astype(np.float64)
+    wide = [_float64(array) for array in (w, x, y, sample_weight)]
+    moves = _coordinates(net) if net.n_weights <= _EVERY_COORDINATE else _directions(net, seed)
+    gate = _GATES.get((method, str(ours.dtype) if _is_float64(w) else "float32"), _FLOAT32_GATE)
+    places, a, b = [], [], []
+    for place, v in moves:
+        places.append(place)
+        a.append(float(ours @ v))
+        b.append(
+            [_slope(net, wide, v, method, h) for h in (_STEPS if method == "central" else (_COMPLEX_STEP,))]
+        )
+    errors = _errors(np.asarray(a)[:, None], np.asarray(b)).min(axis=1)
+    worst = int(np.argmax(errors))
+    return Report(float(errors[worst]), places[worst], method, gate, bool(errors[worst] <= gate), len(places))
+
+
+def _errors(a: Any, b: Any) -> Any:
+    floor = 1e-3 * np.max(np.abs(a))
+    size = np.maximum(np.maximum(np.abs(a), np.abs(b)), floor)
+    return np.where(size > 0, np.abs(a - b) / np.where(size > 0, size, 1.0), 0.0)
+
+
+def _slope(net: Network, wide: list[Any], v: Any, method: str, h: float) -> float:
+    """The derivative of the cost along v."""
+    w, x, y, s = wide
+    xp = engine_for(w).xp
+    v = device_of(w).put(v)
+    if method == "complex":
+        z = xp.astype(w, xp.complex128) + xp.astype(v, xp.complex128) * (h * 1j)
+        C = net.cost(
+            z, xp.astype(x, xp.complex128), y, sample_weight=s if s is None else xp.astype(s, xp.complex128)
+        )
+        return float(xp.imag(C)) / h
+    C = net.cost(w + h * v, x, y, sample_weight=s) - net.cost(w - h * v, x, y, sample_weight=s)
+    return float(C) / (2 * h)
+
+
+def _coordinates(net: Network) -> Iterator[tuple[str, Any]]:
+    k = 0
+    depth = len(net.sizes) - 1
+    for part, shape in enumerate(net.layout.shapes):
+        for place in np.ndindex(shape):
+            v = np.zeros(net.n_weights)
+            v[k] = 1.0
+            k += 1
+            yield f"{'Wb'[part // depth]}[{part % depth}][{', '.join(map(str, place))}]", v
+
+
+def _directions(net: Network, seed: int) -> Iterator[tuple[str, Any]]:
+    rng = np.random.default_rng(seed)
+    for k in range(_DIRECTIONS):
+        v = rng.standard_normal(net.n_weights)
+        yield f"direction {k}", v / np.linalg.norm(v)
+
+
+def _is_float64(array: Array) -> bool:
+    return bool(array.dtype == engine_for(array).xp.float64)
+
+
+def _float64(array: Array | None) -> Array | None:
+    """In float64, but integer classes as they are."""
+    if array is None:
+        return None
+    xp = engine_for(array).xp
+    if not xp.isdtype(array.dtype, "real floating"):
+        return array
+    wide = array if _is_float64(array) else xp.astype(array, xp.float64)
+    if not _is_float64(wide):
+        raise TypeError(
+            f"differences need float64, got {wide.dtype} from {xp.__name__}: enable it (jax_enable_x64 in JAX), "
+            "or use NumPy"
+        )
+    return wide
