@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpubp._devices import Device, device_of, to_numpy
+from gpubp._devices import device as named_device
 from gpubp._network import Network
 from gpubp._special import dtype_kind
 from gpubp._typing import Array
 from gpubp.engines import engine_for
 
-__all__ = ["Rows", "Standardizer", "load_digits", "minibatches", "permutation", "split", "validated"]
+__all__ = ["Rows", "Standardizer", "load_digits", "minibatches", "permutation", "split", "take", "validated"]
 
 
 def load_digits() -> tuple[Any, Any]:
@@ -101,6 +102,50 @@ class Rows(NamedTuple):
     x: Array
     y: Array
     s: Array | None
+
+
+def dtype_of(X: Array, dtype: str | None) -> str:
+    """The dtype to train in: what was asked for, else X's, else float32 for integers and booleans."""
+    if dtype is not None:
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32', 'float64' or None, got {dtype!r}: give one of these")
+        return dtype
+    xp = engine_for(X).xp
+    if X.dtype == xp.float64:
+        return "float64"
+    if X.dtype == xp.float32 or xp.isdtype(X.dtype, ("bool", "integral")):
+        return "float32"
+    raise TypeError(
+        f"X must be float32, float64, integer or boolean, got {X.dtype}: convert it, or give dtype"
+    )
+
+
+def home_for(X: Array, name: str) -> Device:
+    """The device to train on: "auto" chooses for NumPy alone, and stays where other arrays are."""
+    if name == "auto" and not isinstance(X, np.ndarray):
+        return device_of(X)
+    return named_device(name)
+
+
+def held_out(validation: Any) -> Rows:
+    """The rows of (X, Y) or (X, Y, sample_weight)."""
+    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+        raise TypeError(
+            f"validation must be None, a fraction, (X, Y) or (X, Y, sample_weight), got {type(validation).__name__}: "
+            "give one of these"
+        )
+    return Rows(validation[0], validation[1], validation[2] if len(validation) == 3 else None)
+
+
+def first_weights(net: Network, w: Array, target: Device, dtype: str) -> Array:
+    """The caller's first weights, copied."""
+    net.layers(w)
+    xp = engine_for(w).xp
+    if not bool(xp.all(xp.isfinite(w))):
+        raise ValueError("w must be finite, got a NaN or inf: draw it with net.init")
+    moved = target.put(w)
+    xp = engine_for(moved).xp
+    return xp.asarray(moved, dtype=getattr(xp, dtype), copy=True)
 
 
 def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple[str, str, str]) -> Rows:

@@ -15,9 +15,19 @@ import numpy as np
 
 from gpubp import _metrics, backprop, optimizers
 from gpubp._checks import Interval, real_number, whole_number
-from gpubp._data import Rows, index, minibatches, permutation, split, validated
+from gpubp._data import (
+    Rows,
+    dtype_of,
+    first_weights,
+    held_out,
+    home_for,
+    index,
+    minibatches,
+    permutation,
+    split,
+    validated,
+)
 from gpubp._devices import Device, device_of, to_numpy
-from gpubp._devices import device as named_device
 from gpubp._network import Network
 from gpubp._typing import Array, Namespace
 from gpubp.callbacks import ProgressBar, TrainingState
@@ -164,8 +174,8 @@ def train(
             raise ValueError("patience needs validation, got None: give validation=0.1 or (X, Y)")
     chosen_metric = _metrics.metric_for(metric, net.cost_function.name)
     descent = optimizers.get(optimizer)
-    dtype = _dtype_name(X, dtype)
-    target = device if isinstance(device, Device) else _device_for(X, device)
+    dtype = dtype_of(X, dtype)
+    target = device if isinstance(device, Device) else home_for(X, device)
     with target.current():
         rows = validated(net, Rows(X, Y, sample_weight), target, dtype, ("X", "Y", "sample_weight"))
         held = None
@@ -174,12 +184,12 @@ def train(
         elif validation is not None:
             held = validated(
                 net,
-                _held_out(validation),
+                held_out(validation),
                 target,
                 dtype,
                 ("validation X", "validation Y", "validation sample_weight"),
             )
-        first = target.put(net.init(seed, dtype=dtype)) if w is None else _first(net, w, target, dtype)
+        first = target.put(net.init(seed, dtype=dtype)) if w is None else first_weights(net, w, target, dtype)
         logger.info("training %r on %s (%s)", net, target.name, target.description)
         run = _Training(
             net, rows, held, target, descent, seed, batch_size, (l2, l1, clip_norm), chosen_metric
@@ -387,44 +397,3 @@ def _times(xp: Namespace, g: Array, factor: Array) -> tuple[Array, ...]:
 
 def _norm(metric: _metrics.Metric | None, xp: Namespace, rows: Rows | None) -> Any:
     return None if metric is None or rows is None else to_numpy(metric.norm(xp, rows.y, rows.s))
-
-
-def _dtype_name(X: Array, dtype: str | None) -> str:
-    if dtype is not None:
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype must be 'float32', 'float64' or None, got {dtype!r}: give one of these")
-        return dtype
-    xp = engine_for(X).xp
-    if X.dtype == xp.float64:
-        return "float64"
-    if X.dtype == xp.float32 or xp.isdtype(X.dtype, ("bool", "integral")):
-        return "float32"
-    raise TypeError(
-        f"X must be float32, float64, integer or boolean, got {X.dtype}: convert it, or give dtype"
-    )
-
-
-def _device_for(X: Array, name: str) -> Device:
-    if name == "auto" and not isinstance(X, np.ndarray):
-        return device_of(X)
-    return named_device(name)
-
-
-def _held_out(validation: Any) -> Rows:
-    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
-        raise TypeError(
-            f"validation must be None, a fraction, (X, Y) or (X, Y, sample_weight), got {type(validation).__name__}: "
-            "give one of these"
-        )
-    return Rows(validation[0], validation[1], validation[2] if len(validation) == 3 else None)
-
-
-def _first(net: Network, w: Array, target: Device, dtype: str) -> Array:
-    """The caller's first weights, copied."""
-    net.layers(w)
-    xp = engine_for(w).xp
-    if not bool(xp.all(xp.isfinite(w))):
-        raise ValueError("w must be finite, got a NaN or inf: draw it with net.init")
-    moved = target.put(w)
-    xp = engine_for(moved).xp
-    return xp.asarray(moved, dtype=getattr(xp, dtype), copy=True)
