@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
+import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 
 MOST_CLASSES = 20
 """A target of whole numbers with at most so many distinct values holds class labels, unless the task is given."""
-PATIENCE = 15
+PATIENCE = 20
 
 _EXAMPLES = """\
 examples:
@@ -45,9 +45,9 @@ examples:
   gpubp train features.npy target.npy --task regression --learning-rate 0.003
 """
 _PREDICT = """\
-FILE holds the features that the model was trained on, in the same order: CSV with or without
-the target column, .npz (array x, X or x_test) or .npy. A classifier gives each row's class and
-the probability of every class; other models give the predicted numbers.
+FILE holds the features that the model was trained on, in the same order: CSV (if the target is
+among its columns, name it with --target), .npz (array x, X or x_test) or .npy. A classifier
+gives each row's class and the probability of every class; other models give numbers.
 
 examples:
   gpubp predict model.safetensors new.csv -o predictions.csv
@@ -76,7 +76,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"gpubp {metadata.version('gpubp')}")
+    parser.add_argument("--version", action="version", version=f"gpubp {version()}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
 
     def add(name: str, does: str, epilog: str, options: Callable[[argparse.ArgumentParser], None]) -> None:
@@ -104,13 +104,23 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def version() -> str:
+    """gpubp's own, also where it runs uninstalled; imports only go down, so it is not imported from the top."""
+    return str(sys.modules["gpubp"].__version__)
+
+
 def _train(sub: argparse.ArgumentParser) -> None:
     add = sub.add_argument
     add("files", nargs="*", type=Path, metavar="FILE", help="see below (default: the bundled digits)")
     add(
-        "-o", "--output", type=Path, default="model.safetensors", help="the model file (default: %(default)s)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        default="model.safetensors",
+        help="the model file (default: %(default)s)",
     )
-    _csv_options(sub)
+    _csv_options(sub, "the column of the target in a CSV file (default: the last)")
     add("--task", choices=("classification", "regression"), help="default: by the target, see below")
     add("--quiet", action="store_true", help="no progress bar")
 
@@ -118,29 +128,60 @@ def _train(sub: argparse.ArgumentParser) -> None:
     add(
         "--hidden", type=_sizes, default="256", metavar="N,N,...", help="hidden sizes, or none (default: 256)"
     )
-    add("--activation", type=_named("activations"), default="relu", help="of hidden layers (default: relu)")
+    add(
+        "--activation",
+        type=_named("activations"),
+        metavar="NAME",
+        default="relu",
+        help="of hidden layers (default: relu)",
+    )
 
     add = sub.add_argument_group("training").add_argument
-    add("--epochs", type=_whole(1), default=100, help="at most so many (default: 100)")
-    add("--batch-size", type=_whole(1), help="default: a 40th of the training rows, from 8 to 128")
+    add("--epochs", type=_whole(1), metavar="N", default=200, help="at most so many (default: 200)")
+    add(
+        "--batch-size",
+        type=_whole(1),
+        metavar="N",
+        help="default: a 40th of the training rows, from 8 to 128",
+    )
     names = "sgd, momentum, nesterov, rmsprop, adam, adamw"
-    add("--optimizer", type=_named("optimizers"), default="adam", help=f"{names} (default: adam)")
-    add("--learning-rate", type=_number(zero=False), help="default: the optimizer's own")
-    add("--l2", type=_number(), default=3e-4, help="penalty l2/2 sum W^2 on weights (default: %(default)s)")
+    add(
+        "--optimizer",
+        type=_named("optimizers"),
+        metavar="NAME",
+        default="adam",
+        help=f"{names} (default: adam)",
+    )
+    add("--learning-rate", type=_number(zero=False), metavar="X", help="default: the optimizer's own")
+    add(
+        "--l2",
+        type=_number(),
+        metavar="X",
+        default=3e-4,
+        help="penalty l2/2 sum W^2 on weights (default: %(default)s)",
+    )
     add(
         "--validation",
         type=_number(below=1),
+        metavar="X",
         default=0.1,
-        help="fraction to pick the best epoch by (default: 0.1)",
+        help="fraction that picks the best epoch (default: 0.1)",
     )
     add(
         "--patience",
         type=_whole(0),
+        metavar="N",
         help=f"stop after so many epochs no better, 0: never (default: {PATIENCE})",
     )
-    add("--test", type=_number(below=1), default=0.2, help="fraction held back for the score (default: 0.2)")
-    add("--seed", type=_whole(0), default=0, help="of first weights and shuffling (default: 0)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    add(
+        "--test",
+        type=_number(below=1),
+        metavar="X",
+        default=0.2,
+        help="fraction held back for the score (default: 0.2)",
+    )
+    add("--seed", type=_whole(0), metavar="N", default=0, help="of first weights and shuffling (default: 0)")
+    add("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     add("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
 
 
@@ -148,8 +189,8 @@ def _predict(sub: argparse.ArgumentParser) -> None:
     add = sub.add_argument
     add("model", type=Path, metavar="MODEL", help="a file saved by gpubp train or gpubp.save")
     add("file", type=Path, nargs="?", metavar="FILE", help="see below (default: the bundled digits)")
-    add("-o", "--output", type=Path, help="the CSV file to write (default: stdout)")
-    _csv_options(sub)
+    add("-o", "--output", type=Path, metavar="FILE", help="the CSV file to write (default: stdout)")
+    _csv_options(sub, "the column of a CSV file to leave out")
 
 
 def _check(sub: argparse.ArgumentParser) -> None:
@@ -168,12 +209,12 @@ def _check(sub: argparse.ArgumentParser) -> None:
         help="output activation (default: the cost's partner)",
     )
     add("--cost", type=_named("costs"), metavar="NAME", help="default: squared_error")
-    add("--rows", type=_whole(1), default=5, help="examples in the batch (default: 5)")
-    add("--seed", type=_whole(0), default=0, help="of weights and rows (default: 0)")
+    add("--rows", type=_whole(1), metavar="N", default=5, help="examples in the batch (default: 5)")
+    add("--seed", type=_whole(0), metavar="N", default=0, help="of weights and rows (default: 0)")
 
 
-def _csv_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--target", metavar="NAME", help="the target's column in a CSV file (default: the last)")
+def _csv_options(sub: argparse.ArgumentParser, target: str) -> None:
+    sub.add_argument("--target", metavar="NAME", help=target)
     sub.add_argument(
         "--no-header", dest="header", action="store_false", help="CSV without names: columns are 1, 2, ..."
     )

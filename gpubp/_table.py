@@ -81,21 +81,15 @@ class Csv:
             if fault not in (None, "text"):
                 raise self._refusal(i, j, "a target", fault)
         if None in faults and task is None:
-            i, words = faults.index("text"), "a number, as elsewhere in the column"
-            raise self._refusal(
-                i, j, words, "text", "mend it, or give --task classification if it names a class"
-            )
+            words, remedy = "a number like those in other lines", "mend it, give --task classification"
+            raise self._refusal(faults.index("text"), j, words, "text", remedy)
         return np.array([row[j] for row in self.rows])
 
-    def _refusal(self, i: int, j: int, wanted: str, came: str | None, remedy: str = "") -> ValueError:
-        if not remedy:
-            remedy = (
-                "code it as numbers or leave the column out"
-                if came == "text"
-                else "mend it or leave the row out"
-            )
+    def _refusal(self, i: int, j: int, wanted: str, came: str | None, remedy: str = "mend it") -> ValueError:
         where = f"{self.path}, line {self.lines[i]}, column {self.names[j]!r}"
-        return ValueError(f"{where}: {wanted} was needed, got {came}: {remedy}")
+        return ValueError(
+            f"{where}: {wanted} was needed, got {came}: {remedy}, or leave out the line or the column"
+        )
 
 
 def read_csv(path: Path, header: bool = True) -> Csv:
@@ -130,8 +124,8 @@ def read_csv(path: Path, header: bool = True) -> Csv:
             raise ValueError(
                 f"{path}, line {reader.line_num}: the CSV can't be read, {error}: mend the line"
             ) from None
-    names = [str(j + 1) for j in range(len(rows[0]))] if rows and not header else rows[:1] and rows.pop(0)
-    if header and names:
+    names = rows.pop(0) if rows and header else [str(j + 1) for j in range(len(rows[0]) if rows else 0)]
+    if names and header:
         _check_header(path, names, lines.pop(0))
     if not rows:
         raise ValueError(f"{path} must have {'a header line and ' * header}rows of data, got no rows")
@@ -185,36 +179,29 @@ def read_table(paths: Sequence[Path], target: str | None, task: str | None, head
     return table._replace(x_test=test[0], y_test=test[1])
 
 
-def read_features(
-    path: Path, n_0: int, target: str | None, header: bool = True
-) -> tuple[NDArray[Any], str | None]:
-    """Read rows to predict: CSV, .npz (x, X or x_test) or .npy; and the name of the target column left out, if any.
+def read_features(path: Path, target: str | None, n_0: int, header: bool = True) -> NDArray[Any]:
+    """Read rows to predict, (n, n_0): CSV, .npz (x, X or x_test) or .npy.
 
-    A CSV file has the n_0 columns of the features in their order, with or without the target column.
+    A CSV file has the n_0 features as columns in their order, and may have the target column where it is named.
 
     Raises
     ------
     OSError, ValueError : as ``read_table``
     """
     if path.suffix.lower() == ".npy":
-        return _matrix(_load(path), str(path), n_0), None
+        return _matrix(_load(path), str(path), n_0)
     if path.suffix.lower() == ".npz":
-        return _matrix(_pick(path, _load(path), "x", "X", "x_test"), str(path), n_0), None
+        return _matrix(_pick(path, _load(path), "x", "X", "x_test"), str(path), n_0)
     cells = read_csv(path, header)
-    if len(cells.names) not in (n_0, n_0 + 1):
-        raise ValueError(
-            f"{path} must have the model's {n_0} features as columns, with or without a target column, "
-            f"got {len(cells.names)} columns: keep the columns it was trained on"
-        )
-    if len(cells.names) == n_0:
-        if target in cells.names:
-            raise ValueError(
-                f"{path} must have the model's {n_0} features besides the target column {target!r}, "
-                f"got {n_0 - 1}: keep the columns it was trained on"
-            )
-        return cells.features(None), None
-    j = cells.column(target)
-    return cells.features(j), cells.names[j]
+    # a target that is named may be missing, since rows to predict often come without
+    left_out = cells.names.index(target) if target in cells.names else None
+    n = len(cells.names) - (left_out is not None)
+    if n != n_0:
+        remedy = "keep the columns it was trained on"
+        if n == n_0 + 1 and left_out is None:
+            remedy = "name the target among them with --target"
+        raise ValueError(f"{path} must have the model's {n_0} features as columns, got {n}: {remedy}")
+    return cells.features(left_out)
 
 
 def is_classification(y: NDArray[Any]) -> bool:
@@ -280,9 +267,10 @@ def _load(path: Path) -> Any:
     """The array of an .npy file, or the arrays of an .npz file by name; nothing is unpickled."""
     kind = path.suffix.lower()
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray) == (kind == ".npy"):
-            return loaded if kind == ".npy" else dict(loaded)
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray) == (kind == ".npy"):
+                return loaded if kind == ".npy" else dict(loaded)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} must be an {kind} file of plain numbers or text, got one that can't be read"

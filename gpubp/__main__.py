@@ -1,0 +1,8 @@
+"""``python -m gpubp``: the command line."""
+
+import sys
+
+from gpubp._cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

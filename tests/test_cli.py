@@ -1,0 +1,443 @@
+"""The command line, from arguments to exit status, stdout and stderr."""
+
+import csv
+import io
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpubp
+from gpubp import _cli, _training
+from gpubp._cli import main
+from gpubp._options import parse
+
+SPECIES = np.array(["setosa", "versicolor", "virginica"])
+FAST = ["--quiet", "--hidden", "16", "--epochs", "20", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GPUBP_DEVICE", raising=False)
+
+
+def flowers(n: int = 150) -> tuple[Any, Any]:
+    """Three far clusters of four features, in turn, and each row's class."""
+    rng = np.random.default_rng(1)
+    index = np.arange(n) % 3
+    return 100 + rng.standard_normal((n, 4)) + 6 * np.eye(3, 4)[index], index
+
+
+def write(path: str, header: str, *columns: Any) -> None:
+    rows = zip(*(np.asarray(column).tolist() for column in columns), strict=True)
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+
+
+def write_flowers(path: str = "iris.csv", labels: Any = SPECIES) -> None:
+    x, index = flowers()
+    write(path, "a,b,species,c,d", x[:, 0], x[:, 1], labels[index], x[:, 2], x[:, 3])
+
+
+def number(pattern: str, text: str) -> float:
+    match = re.search(pattern, text, re.MULTILINE)
+    assert match is not None, text
+    return float(match[1].replace(",", ""))
+
+
+def table(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text)))
+
+
+def test_a_classifier_of_named_classes_from_csv_to_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    write_flowers()
+    assert main(["train", "iris.csv", "--target", "species", *FAST]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for words in (
+        r"^data +iris\.csv: 150 rows, 4 features$",
+        r"^task +classification of 'species': setosa, versicolor, virginica$",
+        r"^rows +105 train, 15 validation, 30 test$",
+        r"^network +4-16-3, relu: 131 weights$",
+        r"^device +cpu: ",
+        r"^time +[\d.]+ s for 20 epochs, best epoch \d+$",
+        r"^speed +[\d,]+ rows a second$",
+        r"^saved +model\.safetensors$",
+    ):
+        assert re.search(words, out, re.MULTILINE), words
+    assert number(r"^test +accuracy ([\d.]+) %$", out) >= 95
+
+    assert main(["predict", "model.safetensors", "iris.csv", "--target", "species"]) == 0
+    rows = table(capsys.readouterr().out)
+    assert rows[0] == ["prediction", "probability_setosa", "probability_versicolor", "probability_virginica"]
+    _, index = flowers()
+    assert np.mean([row[0] for row in rows[1:]] == SPECIES[index]) >= 0.95
+    q = np.array([row[1:] for row in rows[1:]], float)
+    np.testing.assert_allclose(q.sum(axis=1), 1, rtol=1e-5)
+    assert (SPECIES[q.argmax(axis=1)] == [row[0] for row in rows[1:]]).all()
+
+    # the same without the target column, into a file
+    write("new.csv", "a,b,c,d", *flowers()[0].T)
+    assert main(["predict", "model.safetensors", "new.csv", "-o", "out.csv"]) == 0
+    assert capsys.readouterr().out == ""
+    assert table(Path("out.csv").read_text()) == rows
+
+
+def test_a_regression_predicts_in_the_targets_own_unit(capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(2).standard_normal((400, 3))
+    y = 5e4 + 1e4 * x[:, 0] - 3e3 * x[:, 1]
+    write("houses.csv", "price,a,b,c", y, *x.T)
+    arguments = ["--target", "price", "-o", "m.safetensors", "--dtype", "float64", *FAST]
+    assert main(["train", "houses.csv", *arguments, "--epochs", "60"]) == 0
+    out = capsys.readouterr().out
+    assert "regression of 'price'" in out
+    assert number(r"^test +R2 ([\d.]+)$", out) > 0.98
+    assert main(["predict", "m.safetensors", "houses.csv", "--target", "price"]) == 0
+    header, *rows = table(capsys.readouterr().out)
+    assert header == ["prediction"]
+    assert np.corrcoef(np.array(rows, float)[:, 0], y)[0, 1] > 0.99
+
+
+def test_integer_classes_in_npz_and_its_own_test_part(capsys: pytest.CaptureFixture[str]) -> None:
+    x, index = flowers()
+    pixels = (20 * (x - 90)).clip(0, 255).astype(np.uint8).reshape(-1, 2, 2)
+    np.savez("m.npz", x_train=pixels[:100], y_train=index[:100], x_test=pixels[100:], y_test=index[100:])
+    assert main(["train", "m.npz", *FAST, "--optimizer", "adamw", "--learning-rate", "0.003"]) == 0
+    out = capsys.readouterr().out
+    assert "classification of 'y': 0, 1, 2" in out
+    assert "90 train, 10 validation, 50 test" in out
+    assert number(r"accuracy ([\d.]+) %", out) >= 90
+    scaler = gpubp.load("model.safetensors").scaler
+    assert scaler is not None
+    assert len(set(np.asarray(scaler.scale))) == 1
+    assert main(["predict", "model.safetensors", "m.npz"]) == 0
+    assert len(table(capsys.readouterr().out)) == 51
+
+
+def test_npy_pair_without_validation_or_test(capsys: pytest.CaptureFixture[str]) -> None:
+    x, index = flowers()
+    np.save("x.npy", x)
+    np.save("y.npy", SPECIES[index])
+    assert (
+        main(["train", "x.npy", "y.npy", "--validation", "0", "--test", "0", *FAST, "--hidden", "none"]) == 0
+    )
+    out = capsys.readouterr().out
+    assert "150 train, 0 validation, 0 test" in out
+    assert "network  4-3: " in out
+    assert not re.search("^test ", out, re.MULTILINE)
+    assert main(["predict", "model.safetensors", "x.npy"]) == 0
+    assert len(table(capsys.readouterr().out)) == 151
+
+
+def test_the_task_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    write_flowers(labels=np.array([0, 1, 2]))
+    assert main(["train", "iris.csv", "--target", "species", "--task", "regression", *FAST]) == 0
+    assert "regression of 'species'" in capsys.readouterr().out
+    write_flowers(labels=np.array([0.5, 1, 2]))
+    assert main(["train", "iris.csv", "--target", "species", "--task", "classification", *FAST]) == 0
+    assert "classification of 'species': 0.5, 1.0, 2.0" in capsys.readouterr().out
+
+
+def test_a_constant_target_has_no_r2(capsys: pytest.CaptureFixture[str]) -> None:
+    write("t.csv", "a,y", np.arange(40.0), np.full(40, 0.5))
+    assert main(["train", "t.csv", *FAST]) == 0
+    assert "test     R2 undefined, the target is constant" in capsys.readouterr().out
+
+
+def test_the_digits_are_learned_and_predicted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert "the bundled digits: 1,797 rows, 64 features" in out
+    assert number(r"accuracy ([\d.]+) %", out) >= 97
+    assert number(r"^time +([\d.]+) s", out) < 10
+    assert "cpu" in err  # the progress bar names the device
+    assert main(["predict", "model.safetensors"]) == 0
+    rows = table(capsys.readouterr().out)
+    assert np.mean(np.array([row[0] for row in rows[1:]], int) == gpubp.load_digits()[1]) > 0.97
+
+
+def test_the_seed_gives_the_same_model(capsys: pytest.CaptureFixture[str]) -> None:
+    write_flowers()
+    weights = []
+    for seed in ("1", "1", "2"):
+        assert main(["train", "iris.csv", "--target", "species", *FAST, "--seed", seed]) == 0
+        weights.append(gpubp.load("model.safetensors").w)
+    capsys.readouterr()
+    assert (weights[0] == weights[1]).all()
+    assert (weights[0] != weights[2]).any()
+
+
+def test_an_interrupted_training_is_saved(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CtrlC:
+        def on_epoch_end(self, _: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    train = _training.train
+    monkeypatch.setattr(_training, "train", lambda *a, **k: train(*a, **k, callbacks=[CtrlC()]))
+    write_flowers()
+    assert main(["train", "iris.csv", "--target", "species", *FAST]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^time +[\d.]+ s for 1 epoch, interrupted, best epoch 1$", out, re.MULTILINE)
+    assert gpubp.load("model.safetensors").labels == tuple(SPECIES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["check", "4", "8", "3", "--hidden", "tanh", "--cost", "cross_entropy"],
+            "Network((4, 8, 3), hidden='tanh'",
+        ),
+        (["check", "3", "2", "--cost", "binary_cross_entropy"], "binary_cross_entropy"),
+        (["check", "3", "4", "2", "--cost", "poisson"], "poisson"),
+        (["check", "2", "2", "1", "--output", "sigmoid", "--rows", "2", "--seed", "3"], "sigmoid"),
+    ],
+)
+def test_check_of_sizes(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    assert main(arguments) == 0
+    assert words in capsys.readouterr().out
+
+
+def test_check_of_a_model_and_of_one_that_fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = gpubp.Network((3, 4, 2), hidden="sigmoid", cost="huber")
+    gpubp.save("m.safetensors", net, net.init())
+    assert main(["check", "m.safetensors"]) == 0
+    assert repr(net) in capsys.readouterr().out
+    monkeypatch.setattr(gpubp.Network, "cost_and_gradient", lambda *_, **__: (0.0, np.ones(net.n_weights)))
+    monkeypatch.setattr(gpubp.Network, "gradient", lambda *_, **__: np.ones(net.n_weights))
+    assert main(["check", "m.safetensors"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cost", "labels", "header", "row"),
+    [
+        ((3, 2), "squared_error", None, "prediction_0,prediction_1", "0.0,0.0"),
+        ((3, 1), "squared_error", None, "prediction", "0.0"),
+        ((3, 2), "binary_cross_entropy", ("wet", "cold"), "prediction_wet,prediction_cold", "0.5,0.5"),
+        (
+            (3, 1),
+            "binary_cross_entropy",
+            ("dry", "wet"),
+            "prediction,probability_dry,probability_wet",
+            "dry,0.5,0.5",
+        ),
+        ((3, 2), "cross_entropy", None, "prediction,probability_0,probability_1", "0,0.5,0.5"),
+    ],
+)
+def test_predictions_of_models_saved_by_the_library(
+    capsys: pytest.CaptureFixture[str], sizes: Any, cost: str, labels: Any, header: str, row: str
+) -> None:
+    np.save("x.npy", np.ones((1, 3)))
+    net = gpubp.Network(sizes, cost=cost)
+    gpubp.save("m.safetensors", net, net.init(weights="zeros"), labels=labels)
+    assert main(["predict", "m.safetensors", "x.npy"]) == 0
+    assert capsys.readouterr().out == f"{header}\n{row}\n"
+
+
+def test_info_tells_versions_and_why_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert f"gpubp             {gpubp.__version__}" in out
+    assert f"numpy             {np.__version__}" in out
+    assert "device            cpu: CPU, NumPy" in out
+    if find_spec("cupy") is None:
+        assert "cupy              not installed" in out
+        assert re.search("^no GPU +CuPy is not installed: pip install", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "none.csv"], "none.csv: No such file or directory"),
+        (
+            ["train", "iris.csv", "--target", "kind"],
+            "the target must be one of the 5 columns a, b, species, c, d, got 'k",
+        ),
+        (["train", "iris.csv"], "line 2, column 'species': a finite number was needed, got text"),
+        (
+            ["train", "iris.csv", "--target", "species", "--task", "regression"],
+            "column 'species': a finite number was n",
+        ),
+        (
+            ["train", "text.npz", "--task", "regression"],
+            "regression needs numbers as its target, got text: give --task c",
+        ),
+        (["train", "one.csv"], "one.csv, target 'y': classification needs two classes or more, got 1"),
+        (
+            ["train", "three.csv"],
+            "three.csv must have rows enough for all parts, got 3: add rows, or give --test 0 --va",
+        ),
+        (
+            ["train", "-o", "no/m"],
+            "--output must name a file in a folder that exists, got no/m: make the folder",
+        ),
+        (["train", "--device", "gpu"], "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
+        (["train", "--quiet", "--optimizer", "sgd", "--learning-rate", "1e30"], "learning"),
+        (["predict", "none.safetensors", "iris.csv"], "none.safetensors"),
+        (["predict", "iris.csv", "iris.csv"], "iris.csv"),
+        (
+            ["predict", "m.safetensors"],
+            "m.safetensors takes 3 features, the bundled digits have 64: give a FILE",
+        ),
+        (
+            ["predict", "m.safetensors", "one.csv"],
+            "one.csv must have the model's 3 features as columns, got 2: keep the",
+        ),
+        (
+            ["predict", "m.safetensors", "rows.csv"],
+            "columns, got 4: name the target among them with --target",
+        ),
+        (["check", "iris.csv"], "iris.csv"),
+        (
+            ["check", "3", "2", "--cost", "poisson", "--output", "identity"],
+            "the output of cost 'poisson' must lie in",
+        ),
+    ],
+)
+def test_failures_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    write_flowers()
+    write("one.csv", "a,y", np.arange(40), np.ones(40, int))
+    write("three.csv", "a,y", [1, 2, 3], [0.1, 0.2, 0.3])
+    write("rows.csv", "a,b,c,d", *np.ones((4, 2)))
+    np.savez("text.npz", x=np.ones((9, 2)), y=SPECIES[np.arange(9) % 3])
+    net = gpubp.Network((3, 2))
+    gpubp.save("m.safetensors", net, net.init())
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"gpubp {arguments[0]}: ")
+    assert words in err
+    assert err.count("\n") == 1
+    with pytest.raises((ValueError, OSError, ArithmeticError)):
+        main([*arguments, "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["learn"], "invalid choice: 'learn'"),
+        (["train", "--epochs", "0"], "argument --epochs: a whole number of at least 1 is needed, got '0'"),
+        (["train", "--seed", "x"], "argument --seed: a whole number of at least 0 is needed, got 'x'"),
+        (["train", "--hidden", "10,x"], "argument --hidden: a whole number of at least 1 is needed, got 'x'"),
+        (["train", "--l2", "-1"], "argument --l2: a number of at least 0 is needed, got '-1'"),
+        (["train", "--learning-rate", "0"], "argument --learning-rate: a number above 0 is needed, got '0'"),
+        (["train", "--test", "1"], "argument --test: a number of at least 0 and below 1 is needed, got '1'"),
+        (
+            ["train", "--test", "nan"],
+            "argument --test: a number of at least 0 and below 1 is needed, got 'nan'",
+        ),
+        (["train", "--l2", "much"], "argument --l2: a number of at least 0 is needed, got 'much'"),
+        (["train", "--activation", "rleu"], "argument --activation: activation must be one of"),
+        (["train", "--optimizer", "adm"], "argument --optimizer: optimizer must be one of"),
+        (
+            ["train", "x.npy"],
+            "give no file, one .csv or .npz file, or two .npy files: FEATURES.npy TARGET.npy",
+        ),
+        (["train", "x.csv", "y.csv"], "give no file, one .csv or .npz file, or two .npy files"),
+        (["train", "x.npy", "y.npy", "z.npy"], "give no file, one .csv or .npz file, or two .npy files"),
+        (
+            ["train", "x.npz", "--target", "y"],
+            "--target names a column of a CSV file: give a CSV file, or leave it out",
+        ),
+        (
+            ["train", "--test", ".5", "--validation", ".5"],
+            "--test and --validation must leave rows to train on",
+        ),
+        (["train", "--patience", "3", "--validation", "0"], "--patience needs validation rows"),
+        (["predict"], "the following arguments are required: MODEL"),
+        (["check", "4"], "give two sizes or more, each at least 1"),
+        (["check", "4", "0"], "give two sizes or more, each at least 1"),
+        (["check", "4", "x"], "give one MODEL, or sizes as whole numbers"),
+        (
+            ["check", "m.safetensors", "--cost", "huber"],
+            "--hidden, --output and --cost go with sizes: a MODEL brings its",
+        ),
+    ],
+)
+def test_wrong_usage_exits_with_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["predict"], ["info"], ["check"]])
+def test_help_has_examples_that_parse(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    examples = re.findall(r"^  gpubp (\S.*?)(?:   .*)?$", out.partition("example")[2], re.MULTILINE)
+    assert examples
+    for example in examples:
+        assert parse(example.split()).command == example.split()[0]
+
+
+def test_memory_and_interrupts_end_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, words in ((MemoryError(), "MemoryError"), (KeyboardInterrupt(), "interrupted")):
+
+        def fail(_: Any, error: BaseException = error) -> int:
+            raise error
+
+        monkeypatch.setattr(_cli, "_info", fail)
+        assert main(["info"]) == 1
+        assert capsys.readouterr().err == f"gpubp info: {words}\n"
+
+
+def gpubp_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gpubp", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def test_the_module_runs_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpubp", "info"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("gpubp", run_name="__main__")
+    assert stop.value.code == 0
+
+
+def test_exit_codes_of_the_process() -> None:
+    assert gpubp_process("--version").stdout == f"gpubp {gpubp.__version__}\n"
+    failed = gpubp_process("train", "none.csv")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == "gpubp train: none.csv: No such file or directory\n"
+    assert gpubp_process("train", "--epochs", "none").returncode == 2
+    debugged = gpubp_process("train", "none.csv", "--debug")
+    assert debugged.returncode == 1
+    assert "Traceback" in debugged.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break in another way on Windows")
+def test_a_reader_that_stops_early_is_no_trouble() -> None:
+    np.save("x.npy", np.ones((50_000, 3)))
+    net = gpubp.Network((3, 2))
+    gpubp.save("m.safetensors", net, net.init())
+    command = [sys.executable, "-m", "gpubp", "predict", "m.safetensors", "x.npy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
