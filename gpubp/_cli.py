@@ -87,7 +87,7 @@ def _train(args: Namespace) -> int:
         raise ValueError(
             f"--output must name a file in a folder that exists, got {args.output}: make the folder"
         )
-    device(args.device)
+    home = device(args.device)
     optimizer = optimizers.get(args.optimizer)
     if args.learning_rate is not None:
         optimizer = replace(optimizer, learning_rate=args.learning_rate)
@@ -128,7 +128,7 @@ def _train(args: Namespace) -> int:
         optimizer=optimizer,
         epochs=args.epochs,
         batch_size=args.batch_size or min(max(len(parts.train) // 40, 8), 128),
-        device=args.device,
+        device=home,
         seed=args.seed,
         l2=args.l2,
         validation=(z[parts.validation], targets[parts.validation]) if validated else None,
@@ -206,11 +206,9 @@ def _score(q: NDArray[Any], y: NDArray[Any], classify: bool) -> str:
     if classify:
         return f"accuracy {100 * (q.argmax(axis=1) == y).mean():.2f} %"
     spread = ((y - y.mean()) ** 2).sum()
-    return (
-        f"R2 {1 - ((q[:, 0] - y) ** 2).sum() / spread:.4f}"
-        if spread > 0
-        else "R2 undefined, the target is constant"
-    )
+    if spread == 0:
+        return "R2 undefined, the target is constant"
+    return f"R2 {1 - ((q[:, 0] - y) ** 2).sum() / spread:.4f}"
 
 
 def _say_run(run: Run, n: int, validated: bool) -> None:
