@@ -65,7 +65,7 @@ def _r2(residual: Any, spread: Any) -> float:
 
 accuracy = Metric("accuracy", _right_class, _all_rows, _share)
 label_accuracy = Metric("accuracy", _right_labels, _all_rows, _share)
-r2 = Metric("r2", _residual, _spread, _r2)
+r2 = Metric("R2", _residual, _spread, _r2)
 
 
 def metric_for(name: str | None, cost: str) -> Metric | None:

@@ -225,7 +225,13 @@ class _Training:
     ) -> Run:
         n = self.rows.x.shape[0]
         state = TrainingState(
-            self.net, self.device, epochs, n * epochs, w, history={name: [] for name in _COLUMNS}
+            self.net,
+            self.device,
+            epochs,
+            n * epochs,
+            w,
+            None if self.metric is None else self.metric.name,
+            history={name: [] for name in _COLUMNS},
         )
         bar = ProgressBar() if progress else None
         watchers = [*callbacks, *([] if bar is None else [bar])]

@@ -22,9 +22,9 @@ class TrainingState:
     """Where a run stands.
 
     ``epoch`` and ``batch`` count from 1 (``batch`` within its epoch), ``rows`` are those of the whole run and
-    ``rows_done`` those behind it. ``cost`` is the last batch's, 0-d, on the device: reading it waits for the device.
-    ``w`` is the live vector, which the next step may overwrite: copy what you keep. ``history`` grows at each epoch's
-    end, before ``on_epoch_end``.
+    ``rows_done`` those behind it. ``metric`` is its name, "accuracy" or "R2", or None. ``cost`` is the last batch's,
+    0-d, on the device: reading it waits for the device. ``w`` is the live vector, which the next step may overwrite:
+    copy what you keep. ``history`` grows at each epoch's end, before ``on_epoch_end``.
     """
 
     net: Network
@@ -32,12 +32,21 @@ class TrainingState:
     epochs: int
     rows: int
     w: Array
+    metric: str | None = None
     epoch: int = 0
     batch: int = 0
     rows_done: int = 0
     cost: Array | None = None
     learning_rate: float = float("nan")
     history: dict[str, list[Any]] = field(default_factory=dict)
+
+
+_LOOK = {
+    "unit": " rows",
+    "unit_scale": True,
+    "dynamic_ncols": True,
+    "bar_format": "{desc} {percentage:3.0f}% |{bar:10}| {rate_fmt}, {remaining} left{postfix}",
+}
 
 
 class ProgressBar:
@@ -56,17 +65,17 @@ class ProgressBar:
         if self._tqdm is None:
             return
         if self._bar is None:
-            self._bar = self._tqdm(
-                total=state.rows, unit=" rows", unit_scale=True, desc=state.device.name, leave=True
-            )
+            self._bar = self._tqdm(total=state.rows, desc=state.device.name, **_LOOK)
         self._bar.update(state.rows_done - self._shown)
         self._shown = state.rows_done
 
     def on_epoch_end(self, state: TrainingState) -> None:
         """Show the epoch's numbers."""
-        text = summary(state.history)
+        text = summary(state)
         if self._bar is not None:
-            self._bar.set_description_str(f"{state.device.name}, epoch {state.epoch}/{state.epochs}")
+            self._bar.set_description_str(
+                f"{state.device.name}, epoch {state.epoch}/{state.epochs}", refresh=False
+            )
             self._bar.set_postfix_str(text)
             return
         every = max(1, state.epochs // 10)
@@ -81,16 +90,15 @@ class ProgressBar:
             self._bar.close()
 
 
-def summary(history: dict[str, list[Any]]) -> str:
-    """The last epoch's cost and metrics, for people."""
-    names = {
-        "cost": "cost",
-        "metric": "metric",
-        "validation_cost": "val. cost",
-        "validation_metric": "val. metric",
-    }
-    last = {short: history[name][-1] for name, short in names.items()}
-    return ", ".join(f"{short} {value:.4g}" for short, value in last.items() if value is not None)
+def summary(state: TrainingState) -> str:
+    """The last epoch's cost and metric, for people: "cost 0.21 (val. 0.25), accuracy 0.97 (val. 0.95)"."""
+    last = {name: values[-1] for name, values in state.history.items()}
+    parts = []
+    for name, shown in {"cost": "cost", "metric": state.metric}.items():
+        if last[name] is not None:
+            held = last[f"validation_{name}"]
+            parts.append(f"{shown} {last[name]:.3g}" + (f" (val. {held:.3g})" if held is not None else ""))
+    return ", ".join(parts)
 
 
 def _bar_type() -> Any:

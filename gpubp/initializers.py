@@ -30,7 +30,8 @@ __all__ = [
     "zeros",
 ]
 
-Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], int, int], Any]
+# Quoted: naming it would import numpy.random.
+Initializer: TypeAlias = Callable[["np.random.Generator", tuple[int, ...], int, int], Any]
 
 _catalogue: Catalogue[Initializer] = Catalogue("initializer")
 names = _catalogue.names
