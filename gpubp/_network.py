@@ -315,7 +315,7 @@ class Network:
         if y is not None:
             self._check_y(y, w, engine, B, n_L)
         if s is not None:
-            _alike("sample_weight", s, w, engine)
+            _alike("sample_weight", s, w, engine, real_allowed=True)
             shape_is("sample_weight", s, (B,), f"(B,) with B = {B}", "one weight an example")
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}: choose one")

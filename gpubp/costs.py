@@ -61,7 +61,7 @@ class Cost:
 
     Raises
     ------
-    ValueError : the derivative disagrees with differences, or a shape or dtype is wrong
+    ValueError : the derivative disagrees with differences, a shape or dtype is wrong, or rows are mixed
     """
 
     value: Formula
@@ -96,6 +96,10 @@ def _check(cost: Cost, check_at: Any) -> None:
     c32 = np.asarray(cost.value(np, q.astype(np.float32), y.astype(np.float32)))
     if c32.dtype != np.float32:
         raise ValueError(f"{say} must keep the dtype of q, got {c32.dtype} from float32: use Python numbers")
+    if not np.allclose(cost.value(np, q[:1], y[:1]), c[:1], rtol=1e-12, atol=1e-12):
+        raise ValueError(
+            f"{say} must treat each row alone, got a row that changes with the others: use axis=1"
+        )
     ours = np.asarray(cost.derivative(np, q, y))
     h = 1e-6
     theirs = np.empty_like(q)

@@ -7,7 +7,9 @@ engine also runs where arrays can't be written to (JAX, also under ``jax.jit``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
+
+import numpy as np
 
 from gpubp._typing import Array, Formula, Namespace, Sigma
 
@@ -20,7 +22,8 @@ class Generic:
 
     def quiet(self) -> AbstractContextManager[object]:
         """While it is open, overflow gives inf and 0/0 gives NaN without a warning, as they do on a GPU."""
-        return nullcontext()
+        # Also for libraries that compute with NumPy inside; to others it means nothing.
+        return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
     def buffer(self, shape: tuple[int, ...], like: Array) -> Array | None:
         """An array to hand in as ``out``, of the dtype and device of ``like``; None where nothing is overwritten."""

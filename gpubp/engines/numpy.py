@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from itertools import pairwise
 
 import numpy as np
@@ -20,9 +19,6 @@ class Numpy(Generic):
     def __init__(self, xp: Namespace = np, library: Namespace = np) -> None:
         super().__init__(xp)
         self.library = library  # where functions take out=
-
-    def quiet(self) -> AbstractContextManager[object]:
-        return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
     def buffer(self, shape: tuple[int, ...], like: Array) -> Array | None:
         return self.library.empty(shape, dtype=like.dtype)
