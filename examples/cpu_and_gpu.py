@@ -1,8 +1,8 @@
 """One script for CPU, GPU and other array libraries: only where the arrays are to live is said.
 
 `device=` names where to train; arrays of another library stay with it, and so do the weights. The first weights and the
-order of the rows are drawn from the seed alone, so every run takes the same steps, up to rounding. A network as small as
-this one keeps no GPU busy: the seconds say that it works there, not how fast a large one is.
+order of the rows are drawn from the seed alone, so every run takes the same steps, up to rounding. A network as small
+as this one keeps no GPU busy: the seconds say that it works there, not how fast a large one is.
 
 Prints device, seconds, accuracy, and how far each run's weights are from the CPU's; and why there is no GPU, if so.
 """
