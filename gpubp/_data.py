@@ -106,11 +106,11 @@ class Rows(NamedTuple):
 
 def dtype_of(X: Array, dtype: str | None) -> str:
     """The dtype to train in: what was asked for, else X's, else float32 for integers and booleans."""
+    xp = engine_for(X).xp
     if dtype is not None:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32', 'float64' or None, got {dtype!r}: give one of these")
         return dtype
-    xp = engine_for(X).xp
     if X.dtype == xp.float64:
         return "float64"
     if X.dtype == xp.float32 or xp.isdtype(X.dtype, ("bool", "integral")):
@@ -140,12 +140,33 @@ def held_out(validation: Any) -> Rows:
 def first_weights(net: Network, w: Array, target: Device, dtype: str) -> Array:
     """The caller's first weights, copied."""
     net.layers(w)
+    _check_real("w", w)
     xp = engine_for(w).xp
     if not bool(xp.all(xp.isfinite(w))):
         raise ValueError("w must be finite, got a NaN or inf: draw it with net.init")
-    moved = target.put(w)
-    xp = engine_for(moved).xp
-    return xp.asarray(moved, dtype=getattr(xp, dtype), copy=True)
+    moved = _to("w", w, target, dtype)
+    return engine_for(moved).xp.asarray(moved, copy=True)
+
+
+def watchers(callbacks: Any) -> list[Any]:
+    """The callbacks as a list.
+
+    Raises
+    ------
+    TypeError : not a sequence, or one of them can't be told anything
+    """
+    if not hasattr(callbacks, "__iter__"):
+        raise TypeError(
+            f"callbacks must be a sequence of objects, got {type(callbacks).__name__}: put it in a list"
+        )
+    given = list(callbacks)
+    for watcher in given:
+        told = hasattr(watcher, "on_batch_end") or hasattr(watcher, "on_epoch_end")
+        if isinstance(watcher, type) or not told:
+            raise TypeError(
+                f"callbacks must have on_batch_end(state) or on_epoch_end(state), got {watcher!r}: give objects that do"
+            )
+    return given
 
 
 def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple[str, str, str]) -> Rows:
@@ -160,10 +181,8 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
     x, y, s = rows
     x_name, y_name, s_name = names
     for name, array in zip(names, rows, strict=True):
-        if array is not None:
-            xp = engine_for(array).xp
-            if not xp.isdtype(array.dtype, ("bool", "integral", "real floating")):
-                raise TypeError(f"{name} must hold real numbers, got {array.dtype}: convert it")
+        if array is not None or name != s_name:
+            _check_real(name, array)
             _check_finite(name, array)
     n_0, n_L = net.sizes[0], net.sizes[-1]
     if x.ndim != 2 or x.shape[1] != n_0 or x.shape[0] < 1:
@@ -174,6 +193,7 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
     labels = net.cost_function.labels and y.ndim == 1 and engine_for(y).xp.isdtype(y.dtype, "integral")
     if labels:
         _check_classes(y_name, y, n_L)
+        y = engine_for(y).xp.astype(y, engine_for(y).xp.int32)  # which every device has
     if tuple(y.shape) not in ({(n,)} if labels else {(n, n_L), (n,) if n_L == 1 else (n, n_L)}):
         also = ", or integer classes (n,)" if net.cost_function.labels else ""
         raise ValueError(
@@ -184,9 +204,9 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
         x, y, s = _weighted(x, y, s, n, s_name)
     _check_fits(target, (x, y, s), dtype, net)
     return Rows(
-        _to(x, target, dtype),
-        _to(y, target, None if labels else dtype),
-        s if s is None else _to(s, target, dtype),
+        _to(x_name, x, target, dtype),
+        target.put(y) if labels else _to(y_name, y, target, dtype),
+        s if s is None else _to(s_name, s, target, dtype),
     )
 
 
@@ -230,6 +250,8 @@ def _take(array: Array, which: Any) -> Array:
 
 def index(which: Any, like: Array) -> Array:
     """Row numbers (NumPy int64) beside the array they index."""
+    if not isinstance(like, np.ndarray) and like.shape[0] < 2**31:
+        which = which.astype(np.int32)  # which every device has
     return device_of(like).put(which)
 
 
@@ -239,6 +261,7 @@ def _weighted(x: Array, y: Array, s: Array, n: int, name: str) -> tuple[Array, A
             f"{name} must have shape (n,) with n = {n}, got {tuple(s.shape)}: one weight an example"
         )
     xp = engine_for(s).xp
+    s = xp.astype(s, xp.int8) if xp.isdtype(s.dtype, "bool") else s
     if bool(xp.any(s < 0)):
         raise ValueError(f"{name} must hold weights of at least 0, got a negative one: mend it")
     kept = np.flatnonzero(to_numpy(s != 0))
@@ -247,6 +270,11 @@ def _weighted(x: Array, y: Array, s: Array, n: int, name: str) -> tuple[Array, A
     if kept.size < n:
         x, y, s = _take(x, kept), _take(y, kept), _take(s, kept)
     return x, y, s
+
+
+def _check_real(name: str, array: Array) -> None:
+    if not engine_for(array).xp.isdtype(array.dtype, ("bool", "integral", "real floating")):
+        raise TypeError(f"{name} must hold real numbers, got {array.dtype}: convert it")
 
 
 def _check_finite(name: str, array: Array) -> None:
@@ -283,11 +311,17 @@ def _check_fits(target: Device, arrays: tuple[Array | None, ...], dtype: str, ne
         )
 
 
-def _to(array: Array, target: Device, dtype: str | None) -> Array:
-    """On ``target``, converted there: what travels is as small as what came."""
+def _to(name: str, array: Array, target: Device, dtype: str) -> Array:
+    """On ``target`` in ``dtype``; narrowed before it travels (not every device has float64), widened after."""
+    xp = engine_for(array).xp
+    if dtype == "float32" and array.dtype in (xp.float64, xp.int64, xp.uint64):
+        with np.errstate(over="ignore"):
+            array = xp.astype(array, xp.float32)
+        if not bool(xp.all(xp.isfinite(array))):
+            raise ValueError(
+                f"{name} must fit float32, got larger numbers: scale them, or give dtype='float64'"
+            )
     moved = target.put(array)
     xp = engine_for(moved).xp
-    if dtype is None:
-        return moved
     wanted = getattr(xp, dtype)
     return moved if moved.dtype == wanted else xp.astype(moved, wanted)

@@ -80,9 +80,11 @@ def device(name: str = "auto") -> Device:
 
     Raises
     ------
-    ValueError : no such name
+    ValueError, TypeError : no such name
     RuntimeError : a GPU was asked for and can't be used; the sentence says what is missing
     """
+    if not isinstance(name, str):
+        raise TypeError(f"device must be a name or a gpubp.Device, got {type(name).__name__}: try 'cpu'")
     if name == "auto":
         name = os.environ.get("GPUBP_DEVICE") or "auto"
     if name == "auto":
@@ -151,6 +153,7 @@ def place(host: Any, xp: Namespace, native: NativeDevice = None) -> Array:
     """A NumPy array as an array of ``xp`` on the library's own device (its default where None)."""
     if xp is np or xp.__name__ == "array_api_compat.numpy":
         return host
+    host = host if host.flags.writeable else host.copy()  # PyTorch would share it, and warns
     if native is None:
         return xp.asarray(host)
     return xp.asarray(host, device=native)

@@ -25,7 +25,9 @@ from gpubp._data import (
     minibatches,
     permutation,
     split,
+    take,
     validated,
+    watchers,
 )
 from gpubp._devices import Device, device_of, to_numpy
 from gpubp._network import Network
@@ -62,6 +64,10 @@ class DivergenceError(ArithmeticError):
             f"{learning_rate:g}: lower the learning rate, scale the inputs, or give clip_norm"
         )
         self.epoch, self.batch, self.learning_rate, self.w = epoch, batch, learning_rate, w
+        self._what = what
+
+    def __reduce__(self) -> tuple[type[DivergenceError], tuple[Any, ...]]:
+        return type(self), (self._what, self.epoch, self.batch, self.learning_rate, self.w)
 
 
 @dataclass(frozen=True)
@@ -162,18 +168,19 @@ def train(
         raise TypeError(
             f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
         )
-    whole_number("epochs", epochs, least=0)
-    whole_number("batch_size", batch_size)
-    whole_number("seed", seed, least=0)
+    # Python numbers: NumPy's overflow where they are small, and widen float32 weights where they are float64.
+    epochs, batch_size = whole_number("epochs", epochs, least=0), whole_number("batch_size", batch_size)
+    seed = whole_number("seed", seed, least=0)
     l2, l1 = real_number("l2", l2, _NOT_NEGATIVE), real_number("l1", l1, _NOT_NEGATIVE)
     if clip_norm is not None:
-        real_number("clip_norm", clip_norm, _POSITIVE)
+        clip_norm = real_number("clip_norm", clip_norm, _POSITIVE)
     if patience is not None:
-        whole_number("patience", patience)
+        patience = whole_number("patience", patience)
         if validation is None:
             raise ValueError("patience needs validation, got None: give validation=0.1 or (X, Y)")
     chosen_metric = _metrics.metric_for(metric, net.cost_function.name)
     descent = optimizers.get(optimizer)
+    told = watchers(callbacks)
     dtype = dtype_of(X, dtype)
     target = device if isinstance(device, Device) else home_for(X, device)
     with target.current():
@@ -194,7 +201,7 @@ def train(
         run = _Training(
             net, rows, held, target, descent, seed, batch_size, (l2, l1, clip_norm), chosen_metric
         )
-        return run.go(first, epochs, patience, callbacks, progress)
+        return run.go(first, epochs, patience, told, progress)
 
 
 class _Training:
@@ -218,7 +225,7 @@ class _Training:
         self.engine: Generic = engine_for(rows.x)
         self.xp: Namespace = self.engine.xp
         self.steps = 0
-        self.norms = [_norm(metric, self.xp, part) for part in (rows, held)]
+        self.norms = [self.norm(part) for part in (rows, held)]
 
     def go(
         self, w: Array, epochs: int, patience: int | None, callbacks: Sequence[Any], progress: bool
@@ -234,9 +241,9 @@ class _Training:
             history={name: [] for name in _COLUMNS},
         )
         bar = ProgressBar() if progress else None
-        watchers = [*callbacks, *([] if bar is None else [bar])]
-        on_batch = [c.on_batch_end for c in watchers if hasattr(c, "on_batch_end")]
-        on_epoch = [c.on_epoch_end for c in watchers if hasattr(c, "on_epoch_end")]
+        everyone = [*callbacks, *([] if bar is None else [bar])]
+        on_batch = [c.on_batch_end for c in everyone if hasattr(c, "on_batch_end")]
+        on_epoch = [c.on_epoch_end for c in everyone if hasattr(c, "on_epoch_end")]
         self.room = backprop.Workspace(self.engine, w)
         self.flat = self.engine.buffer(w.shape, w)
         self.memory = self.optimizer.init(w)
@@ -252,7 +259,7 @@ class _Training:
                     self.refuse_divergence(state, costs, kept)
                     if stopped == "interrupted":
                         break
-                    self.record(state, costs, hits, started)
+                    self.record(state, costs, hits, started, kept)
                     validation_cost = state.history["validation_cost"][-1]
                     if validation_cost is not None and (best is None or validation_cost < best[0]):
                         best = validation_cost, state.epoch, self.copy(state.w)
@@ -260,8 +267,8 @@ class _Training:
                         stopped = "callback"
                     elif keys.pressed:
                         stopped = "interrupted"
-                    elif patience is not None and best is not None and state.epoch - best[1] >= patience:
-                        stopped = "patience"
+                    elif stopped == "epochs" and patience is not None and best is not None:
+                        stopped = "patience" if state.epoch - best[1] >= patience else stopped
         finally:
             if bar is not None:
                 bar.close()
@@ -311,7 +318,8 @@ class _Training:
             (head,) = engine.update(_penalty, (g[:n], w[:n]), (self.l2, self.l1), out=(g[:n],))
             g = engine.join((head, g[n:]), out=g)
         if self.clip_norm is not None:
-            shrink = xp.minimum(self.clip_norm / xp.sqrt(xp.sum(g * g)), 1.0)
+            size = xp.maximum(xp.max(xp.abs(g)), 1e-30)  # divided out, as a square may overflow
+            shrink = xp.minimum(self.clip_norm / size / xp.sqrt(xp.sum((g / size) ** 2)), 1.0)
             (g,) = engine.update(_times, (g,), (shrink,), out=(g,))
         return g
 
@@ -324,14 +332,18 @@ class _Training:
         if not bool(self.xp.all(self.xp.isfinite(state.w))):
             raise DivergenceError("every weight", state.epoch, state.batch, state.learning_rate, kept)
 
-    def record(self, state: TrainingState, costs: list[Any], hits: Array | None, started: float) -> None:
+    def record(
+        self, state: TrainingState, costs: list[Any], hits: Array | None, started: float, kept: Array
+    ) -> None:
         """Add the epoch to the history; here the device is waited for."""
         values = self.on_host([C for C, _, _ in costs])
         sizes = [size for _, size, _ in costs]
         weights = np.asarray(sizes, dtype=np.float64) if self.rows.s is None else self.on_host(sizes)
         cost = float(np.sum(values * weights) / np.sum(weights))
-        metric = None if self.metric is None else self.metric.finish(to_numpy(hits), self.norms[0])
+        metric = None if self.metric is None else self.metric.finish(to_numpy(hits), self.seen(state))
         validation_cost, validation_metric = self.validate(state.w)
+        if validation_cost is not None and not math.isfinite(validation_cost):
+            raise DivergenceError("the validation cost", state.epoch, state.batch, state.learning_rate, kept)
         seconds = time.perf_counter() - started
         row = (state.epoch, cost, metric, validation_cost, validation_metric, state.learning_rate, seconds)
         for name, value in zip(_COLUMNS, row, strict=True):
@@ -357,6 +369,21 @@ class _Training:
             return cost, None
         return cost, self.metric.finish(np.sum([to_numpy(h) for h in hits], axis=0), self.norms[1])
 
+    def norm(self, rows: Rows | None) -> Any:
+        """What the metric's sums over these rows are measured by."""
+        if self.metric is None or rows is None:
+            return None
+        with self.engine.quiet():
+            return to_numpy(self.metric.norm(self.xp, rows.y, rows.s))
+
+    def seen(self, state: TrainingState) -> Any:
+        """The norm of the epoch's rows, also where a callback cut it short."""
+        n = self.rows.x.shape[0]
+        done = state.rows_done - n * (state.epoch - 1)
+        if done == n:
+            return self.norms[0]
+        return self.norm(take(self.rows, permutation(n, self.seed, state.epoch)[:done]))
+
     def on_host(self, scalars: list[Array]) -> Any:
         """0-d arrays as one NumPy float64 array, in one transfer."""
         return to_numpy(self.xp.stack(scalars)).astype(np.float64)
@@ -373,7 +400,10 @@ class _CtrlC:
         self._before: Any = None
         if threading.current_thread() is threading.main_thread():
             self._before = signal.getsignal(signal.SIGINT)
-            if self._before is not None:  # None: set by another language, and not ours to replace
+            # None: set by another language, and not ours to replace; ignored, as in the background: so be it
+            if self._before in (None, signal.SIG_IGN):
+                self._before = None
+            else:
                 signal.signal(signal.SIGINT, self._press)
         return self
 
@@ -390,7 +420,7 @@ class _CtrlC:
 def _told(watchers: list[Any], state: TrainingState) -> bool:
     """Tell every watcher; whether one of them stops the run."""
     answers = [watch(state) for watch in watchers]
-    return any(answer is True for answer in answers)
+    return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)
 
 
 def _penalty(xp: Namespace, g: Array, W: Array, l2: float, l1: float) -> tuple[Array, ...]:
@@ -399,7 +429,3 @@ def _penalty(xp: Namespace, g: Array, W: Array, l2: float, l1: float) -> tuple[A
 
 def _times(xp: Namespace, g: Array, factor: Array) -> tuple[Array, ...]:
     return (factor * g,)
-
-
-def _norm(metric: _metrics.Metric | None, xp: Namespace, rows: Rows | None) -> Any:
-    return None if metric is None or rows is None else to_numpy(metric.norm(xp, rows.y, rows.s))
