@@ -120,7 +120,7 @@ def load(
             f"{path} must describe a network, got one that can't be read: {error!r}"
         ) from None
     except ValueError as error:
-        raise CheckpointError(f"{path} needs a part that gpubp doesn't have: {error}") from None
+        raise CheckpointError(f"{path} must describe a network, and {error}") from None
     _check_parts(net, arrays, None if labels is None else len(labels), CheckpointError)
     target = device if isinstance(device, Device) else named_device(device)
     depth = len(net.sizes) - 1
@@ -173,9 +173,13 @@ def _network(described: dict[str, Any], activations: Sequence[Activation], costs
     sigma = {part.name: part for part in activations}
     cost = {part.name: part for part in costs}
 
-    def given(name: str) -> str | Activation:
-        return sigma.get(name, name)
+    def given(name: str) -> Activation:
+        if name not in sigma and name.partition("(")[0] not in _activations.names():
+            raise ValueError(_missing("activation", name))
+        return sigma.get(name) or _activations.get(name)
 
+    if described["cost"] not in cost and described["cost"].partition("(")[0] not in _costs.names():
+        raise ValueError(_missing("cost", described["cost"]))
     return Network(
         described["sizes"],
         hidden=[given(name) for name in described["hidden"]],
@@ -184,6 +188,10 @@ def _network(described: dict[str, Any], activations: Sequence[Activation], costs
         cost=cost.get(described["cost"], described["cost"]),
         bias=described["bias"],
     )
+
+
+def _missing(kind: str, name: str) -> str:
+    return f"the {kind} {name!r} isn't built in: pass your own, gpubp.load(path, {kind}s=[...])"
 
 
 def _check_parts(

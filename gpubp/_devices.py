@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -94,14 +95,14 @@ def device(name: str = "auto") -> Device:
         logger.info("device auto is the CPU: %s", reason)
         name = "cpu"
     if name == "cpu":
-        return Device("cpu", np, "CPU, NumPy")
+        return Device("cpu", np, "NumPy on the CPU")
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number.isdigit() or name == "cuda"):
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")
     index = int(number or 0)
     reason = why_no_gpu(index)
     if reason is not None:
-        raise RuntimeError(f"device {name!r} needs CuPy and an NVIDIA GPU that computes, got none: {reason}")
+        raise RuntimeError(f"device {name!r} needs CuPy and an NVIDIA GPU that computes, but {reason}")
     return _cuda_device(index)  # needs a GPU
 
 
@@ -141,7 +142,8 @@ def device_of(array: Array) -> Device:
     xp = array_api_compat.array_namespace(array)
     library = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
     native = native_device(array)
-    return Device(f"{library}:{native}", xp, f"{native}, {library}", native)
+    where = re.sub(r".*\('(.*)'\)", r"\1", str(native))  # array-api-strict says Device('device1')
+    return Device(f"{library}:{where}", xp, f"{library} on {where}", native)
 
 
 def native_device(array: Array) -> NativeDevice:
@@ -210,9 +212,8 @@ def _is_ours(array: Any, place_: Device) -> bool:
 def _put_cuda(array: Any, target: Device) -> Array:  # needs a GPU
     cupy = _cupy()
     with cupy.cuda.Device(target.native):
-        shared = (
-            hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == 2
-        )  # 2 is CUDA in DLPack
+        # 2 is CUDA in DLPack
+        shared = hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == 2
         if shared and not array_api_compat.is_cupy_array(array):
             array = cupy.from_dlpack(array)
         elif not shared:

@@ -81,6 +81,11 @@ class Network:
                 f"sizes must name at least an input and an output, got {len(sizes)} of them: add layers"
             )
         inner = len(sizes) - 2
+        if not isinstance(hidden, str | Activation | Sequence):
+            raise TypeError(
+                f"hidden must be one activation, or one for each of the {inner} hidden layers, got "
+                f"{type(hidden).__name__}: give a name"
+            )
         each = [hidden] * inner if isinstance(hidden, str | Activation) else list(hidden)
         if len(each) != inner:
             raise ValueError(
@@ -160,10 +165,16 @@ class Network:
         L = len(self.sizes) - 1
         if weights is None:
             weights = [initializers.default_for(sigma.name) for sigma in self.sigma[1:]]
+        if not (isinstance(weights, Sequence) or callable(weights)):
+            raise TypeError(
+                f"weights must be one initializer, or one for each of the {L} layers, got "
+                f"{type(weights).__name__}: give a name"
+            )
         each = [weights] * L if isinstance(weights, str) or callable(weights) else list(weights)
         if len(each) != L:
             raise ValueError(
-                f"weights must be one initializer, or one for each of the {L} layers, got {len(each)}"
+                f"weights must be one initializer, or one for each of the {L} layers, got {len(each)}: "
+                "give as many as there are layers"
             )
         rng = np.random.default_rng(seed)
         pairs = list(pairwise(self.sizes))
@@ -192,6 +203,7 @@ class Network:
         Raises
         ------
         ValueError : a W or b of another shape than the network's, or too few or many
+        TypeError, RuntimeError : parts that are not arrays of one library, dtype and device
         """
         L = len(self.sizes) - 1
         if len(layers) != L:
@@ -203,10 +215,12 @@ class Network:
             raise ValueError(
                 "layers must hold None for every b of a network without biases, got an array: drop it"
             )
+        engine = engine_for(parts[0])
         for part, shape, k in zip(parts, self.layout.shapes, range(2 * L), strict=False):
             name = f"{'Wb'[k // L]}[{k % L}]"
             if part is None:
-                raise ValueError(f"{name} must have shape {shape}, got None: the network has biases")
+                raise ValueError(f"{name} must have shape {shape}, got None: give an array")
+            _alike(name, part, parts[0], engine, "W[0]")
             shape_is(
                 name,
                 part,
@@ -214,14 +228,16 @@ class Network:
                 str(shape),
                 "rows are outputs, columns are inputs" if k < L else "one an output",
             )
-        return engine_for(parts[0]).join(parts)
+        return engine.join(parts)
 
     def forward(self, w: Array, x: Array) -> Chains:
         """The forward chains p and q of x (B, n_0); p[0] is x itself.
 
         Raises
         ------
-        ValueError, TypeError : w or x of another shape, dtype, library or device
+        ValueError : w or x of another shape
+        TypeError : w or x of another dtype or library, or not an array
+        RuntimeError : w and x on different devices
         """
         engine = self._check(w, x)
         with engine.quiet():
@@ -251,9 +267,11 @@ class Network:
 
         Raises
         ------
-        ValueError, TypeError : arguments of another shape, dtype, library or device; complex arrays
+        ValueError : an argument of another shape, or NumPy classes out of range
+        TypeError : an argument of another dtype or library, not an array, or complex
+        RuntimeError : arrays on different devices
         """
-        engine = self._check(w, x, y, sample_weight, reduction, real=True)
+        engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
         with engine.quiet():
             return backprop.chains(self, engine, w, x, y, sample_weight, reduction)
 
@@ -261,7 +279,7 @@ class Network:
         self, w: Array, x: Array, y: Array, *, sample_weight: Array | None = None, reduction: str = "mean"
     ) -> Array:
         """C, 0-d, on the device; arguments as for ``backward``."""
-        engine = self._check(w, x, y, sample_weight, reduction)
+        engine = self._check_batch(w, x, y, sample_weight, reduction)
         with engine.quiet():
             return backprop.batch_cost(self, engine, w, x, y, sample_weight, reduction)[0]
 
@@ -275,7 +293,7 @@ class Network:
         self, w: Array, x: Array, y: Array, *, sample_weight: Array | None = None, reduction: str = "mean"
     ) -> tuple[Array, Array]:
         """(C, dC/dw), keeping less than ``backward`` does; arguments as there."""
-        engine = self._check(w, x, y, sample_weight, reduction, real=True)
+        engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
         with engine.quiet():
             C, g, _ = backprop.cost_and_gradient(self, engine, w, x, y, sample_weight, reduction)
         return C, g
@@ -288,16 +306,7 @@ class Network:
             )
         return engine
 
-    def _check(
-        self,
-        w: Array,
-        x: Array,
-        y: Array | None = None,
-        s: Array | None = None,
-        reduction: str = "mean",
-        *,
-        real: bool = False,
-    ) -> Generic:
+    def _check(self, w: Array, x: Array, *, real: bool = False) -> Generic:
         engine = self._check_w(w)
         kind = dtype_kind(engine.xp, w.dtype)
         if kind is None:
@@ -306,14 +315,19 @@ class Network:
             why = "going back is for real numbers" if real else "an activation or the cost is not analytic"
             raise TypeError(f"w must be float32 or float64, got {w.dtype}: {why}")
         _alike("x", x, w, engine)
-        n_0, n_L = self.sizes[0], self.sizes[-1]
+        n_0 = self.sizes[0]
         if x.ndim != 2 or x.shape[1] != n_0:
             shape_is("x", x, (None, n_0), f"(B, n_0) with n_0 = {n_0}", "one example per row")
-        B = x.shape[0]
-        if B < 1:
+        if x.shape[0] < 1:
             raise ValueError(f"x must hold at least one example, got shape {tuple(x.shape)}: give it a row")
-        if y is not None:
-            self._check_y(y, w, engine, B, n_L)
+        return engine
+
+    def _check_batch(
+        self, w: Array, x: Array, y: Array, s: Array | None, reduction: str, *, real: bool = False
+    ) -> Generic:
+        engine = self._check(w, x, real=real)
+        B = x.shape[0]
+        self._check_y(y, w, engine, B, self.sizes[-1])
         if s is not None:
             _alike("sample_weight", s, w, engine, real_allowed=True)
             shape_is("sample_weight", s, (B,), f"(B,) with B = {B}", "one weight an example")
@@ -322,8 +336,8 @@ class Network:
         return engine
 
     def _check_y(self, y: Array, w: Array, engine: Generic, B: int, n_L: int) -> None:
+        _alike("y", y, w, engine, dtype=False)
         if y.ndim == 1 and self.cost_function.labels and dtype_kind(engine.xp, y.dtype) is None:
-            _alike("y", y, w, engine, dtype=False)
             if not engine.xp.isdtype(y.dtype, "integral"):
                 raise TypeError(
                     f"y must hold integer classes or {w.dtype} probabilities, got {y.dtype}: convert it"
@@ -368,18 +382,25 @@ def _drawn(
 
 
 def _alike(
-    name: str, array: Array, w: Array, engine: Generic, *, dtype: bool = True, real_allowed: bool = False
+    name: str,
+    array: Array,
+    w: Array,
+    engine: Generic,
+    model: str = "w",
+    *,
+    dtype: bool = True,
+    real_allowed: bool = False,
 ) -> None:
     """Refuse an array of another library, device or dtype than w."""
     if engine_for(array) is not engine:
-        theirs = device_of(array)
         raise TypeError(
-            f"{name} must be an array of {_library(w)} like w, got one of {_library(array)} on {theirs.name}: "
-            f"move it with gpubp.device({device_of(w).name!r}).put({name})"
+            f"{name} must be an array of {_library(w)} like {model}, got one of {_library(array)}: "
+            f"move it with {_mover(name, w, model)}"
         )
     if engine.xp is not np and _moved(array, w):
         raise RuntimeError(
-            f"{name} must be on {native_device(w)} like w, got one on {native_device(array)}: move it with Device.put"
+            f"{name} must be on {native_device(w)} like {model}, got one on {native_device(array)}: "
+            f"move it with {_mover(name, w, model)}"
         )
     if dtype and array.dtype != w.dtype:
         if (
@@ -388,12 +409,19 @@ def _alike(
             and dtype_kind(engine.xp, array.dtype) == "real"
         ):
             return
-        raise TypeError(f"{name} must be {w.dtype} like w, got {array.dtype}: convert it with astype")
+        raise TypeError(f"{name} must be {w.dtype} like {model}, got {array.dtype}: convert it with astype")
 
 
 def _library(array: Array) -> str:
     name: str = array_api_compat.array_namespace(array).__name__
-    return name.removeprefix("array_api_compat.").partition(".")[0]
+    return name.removeprefix("array_api_compat.")
+
+
+def _mover(name: str, w: Array, model: str) -> str:
+    library = _library(w)
+    if library in ("numpy", "cupy"):
+        return f"gpubp.device({device_of(w).name!r}).put({name})"
+    return f"{library}.asarray({name}, device={model}.device)"
 
 
 def _moved(array: Array, w: Array) -> bool:

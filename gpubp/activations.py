@@ -158,7 +158,13 @@ def _check(sigma: Activation) -> None:
                 f"{say} must treat each row alone, got a row that changes with the others: use axis=1"
             )
         if sigma.derivative is not None:
-            ours = g * sigma.derivative(np, p, q)
+            slope = np.asarray(sigma.derivative(np, p, q))
+            if slope.shape != p.shape:
+                raise ValueError(
+                    f"the derivative of {say} must have the shape (B, n) of p, got {slope.shape} for {p.shape}: "
+                    "return one number for each p"
+                )
+            ours = g * slope
         else:
             assert sigma.pullback is not None
             ours = np.asarray(sigma.pullback(np, p, q, g))

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gpubp._catalogue import Catalogue
+from gpubp._checks import REALS, Interval, real_number
 
 __all__ = [
     "Initializer",
@@ -126,12 +127,14 @@ def lecun_normal() -> Initializer:
 @_catalogue.add
 def normal(scale: float = 1.0) -> Initializer:
     """Normal, standard deviation ``scale``."""
+    scale = real_number("scale", scale, Interval(0.0, math.inf, low_closed=True))
     return _with_variance(lambda n_in, n_out: scale * scale, uniform=False)
 
 
 @_catalogue.add
 def orthogonal(gain: float = 1.0) -> Initializer:
     """``gain`` times a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2013)."""
+    gain = real_number("gain", gain, REALS)
 
     def draw(rng: np.random.Generator, shape: tuple[int, ...], n_in: int, n_out: int) -> Any:
         if len(shape) != 2:

@@ -79,6 +79,8 @@ class WarmUp:
 
     def __post_init__(self) -> None:
         whole_number("steps", self.steps)
+        if not callable(self.after):
+            real_number("after", self.after, _NOT_NEGATIVE)
 
     def __call__(self, step: int) -> float:
         if step < self.steps:

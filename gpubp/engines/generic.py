@@ -77,5 +77,5 @@ class Generic:
         numbers: Sequence[Array | float] = (),
         out: Sequence[Array] | None = None,
     ) -> tuple[Array, ...]:
-        """``formula(xp, *arrays, *numbers)``, element by element on flat vectors; ``out`` may be the first arrays."""
+        """``formula(xp, *arrays, *numbers)``, element by element on flat vectors; ``out`` may be some of them."""
         return tuple(formula(self.xp, *arrays, *numbers))
