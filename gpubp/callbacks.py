@@ -82,7 +82,8 @@ class ProgressBar:
         if self._tqdm is None and (state.epoch % every == 0 or state.epoch == state.epochs):
             speed = state.rows / state.epochs / max(state.history["seconds"][-1], 1e-9)
             line = f"{state.device.name}, epoch {state.epoch}/{state.epochs}: {text}, {speed:,.0f} rows/s\n"
-            sys.stderr.write(line)
+            if sys.stderr is not None:  # None in a program without a console
+                sys.stderr.write(line)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
