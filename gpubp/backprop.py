@@ -30,8 +30,11 @@ __all__ = [
     "cost",
     "cost_and_gradient",
     "forward",
+    "no_room",
+    "output_delta",
     "predict",
     "row_weights",
+    "targets",
 ]
 
 Layers: TypeAlias = tuple[Sequence[Array], Sequence[Array]]

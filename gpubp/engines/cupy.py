@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from gpubp._typing import Array, Formula, Namespace
 from gpubp.engines.numpy import Numpy
 
+__all__ = ["Cupy"]
+
 
 class Cupy(Numpy):
     """Buffers live as long as the training does; everything runs on the current device and stream."""

@@ -13,6 +13,8 @@ import numpy as np
 
 from gpubp._typing import Array, Formula, Namespace, Sigma
 
+__all__ = ["Generic"]
+
 
 class Generic:
     """Twelve verbs. B rows, one example each; node i has n_i columns and feeds node j."""

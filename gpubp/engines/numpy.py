@@ -10,6 +10,8 @@ import numpy as np
 from gpubp._typing import Array, Formula, Namespace, Sigma
 from gpubp.engines.generic import Generic
 
+__all__ = ["Numpy"]
+
 _BLOCK = 16384  # elements: a handful of float32 blocks fill half of a common L2 cache
 
 
