@@ -71,7 +71,7 @@ class ProgressBar:
 
     def on_epoch_end(self, state: TrainingState) -> None:
         """Show the epoch's numbers."""
-        text = summary(state)
+        text = _summary(state)
         if self._bar is not None:
             self._bar.set_description_str(
                 f"{state.device.name}, epoch {state.epoch}/{state.epochs}", refresh=False
@@ -91,7 +91,7 @@ class ProgressBar:
             self._bar.close()
 
 
-def summary(state: TrainingState) -> str:
+def _summary(state: TrainingState) -> str:
     """The last epoch's cost and metric, for people: "cost 0.21 (val. 0.25), accuracy 0.97 (val. 0.95)"."""
     last = {name: values[-1] for name, values in state.history.items()}
     parts = []

@@ -23,6 +23,7 @@ from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [
     "Cost",
+    "Partner",
     "absolute_error",
     "binary_cross_entropy",
     "cross_entropy",
