@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpubp._devices import Device, device_of, to_numpy
+from gpubp._devices import Device, device_of, native_device, to_numpy
 from gpubp._devices import device as named_device
 from gpubp._network import Network
-from gpubp._special import dtype_kind
+from gpubp._special import dtype_kind, long_mean, long_sum
 from gpubp._typing import Array
 from gpubp.engines import engine_for
 
@@ -53,14 +53,16 @@ class Standardizer:
         TypeError : X isn't float32 or float64
         """
         xp = engine_for(X).xp
+        if dtype_kind(xp, X.dtype) != "real":
+            raise TypeError(f"X must be float32 or float64, got {X.dtype}: convert it with astype")
         if X.ndim != 2 or X.shape[0] < 1:
             raise ValueError(
                 f"X must have shape (B, n) with B >= 1, got {tuple(X.shape)}: one example per row"
             )
         _check_finite("X", X)
-        mean = xp.mean(X, axis=0)
-        scale = xp.std(X, axis=0)
-        # A constant column has a deviation of its rounding, not of 0.
+        mean = long_mean(xp, X)
+        scale = xp.sqrt(long_sum(xp, (X - mean) ** 2) / X.shape[0])
+        # A column that differs by rounding alone is constant too.
         level = xp.max(xp.abs(X), axis=0) * (10.0 * float(xp.finfo(X.dtype).eps))
         return cls(mean, xp.where(scale > level, scale, xp.ones_like(scale)))
 
@@ -80,7 +82,9 @@ class Standardizer:
 
     def _check(self, X: Array) -> None:
         n = self.mean.shape[0]
-        if engine_for(X) is not engine_for(self.mean):
+        elsewhere = engine_for(X) is not engine_for(self.mean)
+        here, there = native_device(self.mean), native_device(X)  # None: JAX is tracing
+        if elsewhere or (here is not None and there is not None and here != there):
             home = device_of(X).name
             raise TypeError(
                 f"X must be an array like the standardizer's, on {device_of(self.mean).name}, got one on {home}: "

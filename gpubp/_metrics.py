@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gpubp._special import long_mean, long_sum
 from gpubp._typing import Array, Formula, Namespace
 
 
@@ -48,9 +49,8 @@ def _all_rows(xp: Namespace, y: Array, s: Array | None) -> Array:
 
 def _spread(xp: Namespace, y: Array, s: Array | None) -> Array:
     y = y[:, None] if y.ndim == 1 else y
-    s = _weights(xp, y, s)[:, None]
-    mean = xp.sum(y * s, axis=0) / xp.sum(s)
-    return xp.sum((y - mean) ** 2 * s, axis=0)
+    e = y - long_mean(xp, y, s)
+    return long_sum(xp, e**2 * _weights(xp, y, s)[:, None])
 
 
 def _share(right: Any, rows: Any) -> float:

@@ -1,4 +1,4 @@
-"""Two functions that the Array API standard lacks."""
+"""What the Array API standard lacks."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ _FAR = (
     -1.2672177371669044e-10,
 )
 
+_BLOCK = 4096  # rows
+
 
 def erf(xp: Namespace, x: Array) -> Array:
     """The error function of real x, element by element, to 1e-15."""
@@ -63,6 +65,24 @@ def _horner(coefficients: Sequence[float], s: Array) -> Array:
     for coefficient in reversed(coefficients[1:-1]):
         total = (total + coefficient) * s
     return total + coefficients[0]
+
+
+def long_sum(xp: Namespace, X: Array) -> Array:
+    """The sum of the rows of X (n, ...), in blocks: one float32 sum of a million rows loses half its digits."""
+    n = X.shape[0]
+    blocks = [xp.sum(X[start : min(start + _BLOCK, n), ...], axis=0) for start in range(0, n, _BLOCK)]
+    return blocks[0] if len(blocks) == 1 else xp.sum(xp.stack(blocks), axis=0)
+
+
+def long_mean(xp: Namespace, X: Array, s: Array | None = None) -> Array:
+    """The mean of the rows of X (n, k), with weights s (n,), right to a few roundings also where it is far larger than
+    the rows' differences; exact where they are equal."""
+    total = X.shape[0] if s is None else long_sum(xp, s)
+    mean = X[0, ...]
+    for _ in range(2):
+        e = X - mean if s is None else (X - mean) * s[:, None]
+        mean = mean + long_sum(xp, e) / total
+    return mean
 
 
 def real(xp: Namespace, z: Array) -> Array:

@@ -469,6 +469,19 @@ def test_r2_by_hand(place: Place) -> None:
     )
 
 
+def test_r2_of_many_float32_rows_far_from_0() -> None:
+    rng = np.random.default_rng(0)
+    x, *noise = rng.standard_normal((3, 400_000)).astype("float32")
+    y = np.ascontiguousarray((1000.0 + x + noise).T)
+    still: Any = {"net": Network((1, 2)), "w": np.array([1.0, 1.0, 1000.0, 1000.0]), "optimizer": SGD(0.0)}
+    for s in (np.ones(400_000), rng.uniform(0.5, 1.5, 400_000)):
+        run = fit(x[:, None], y, sample_weight=s, epochs=1, batch_size=4000, **still)
+        wide = y.astype(float)
+        spread = s @ (wide - np.average(wide, axis=0, weights=s)) ** 2
+        r2 = 1 - s @ (wide - x[:, None].astype(float) - 1000.0) ** 2 / spread
+        assert run.history["metric"][0] == pytest.approx(r2.mean(), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("cost", "metric"),
     [

@@ -1,0 +1,242 @@
+"""Standardizer, the bundled digits, splits, orders, minibatches, and what the doors of training let through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import PLACES, Place
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpubp import Network, Standardizer, load_digits
+from gpubp._data import Rows, minibatches, permutation, split, take, validated
+from gpubp._devices import device, device_of
+
+rng = np.random.default_rng(0)
+X = 3.0 * rng.standard_normal((50, 4)) + [0.0, -5.0, 100.0, 7.0]
+X[:, 3] = 7.3
+without_jax = pytest.mark.parametrize("place", [p for p in PLACES if p.name != "jax"], indirect=True, ids=str)
+
+
+def test_standardizing(place: Place) -> None:
+    x = place.array(X)
+    scaler = Standardizer.fit(x)
+    z = scaler.apply(x)
+    assert all(map(place.here, (scaler.mean, scaler.scale, z, scaler.invert(z))))
+    scale = np.where(np.arange(4) == 3, 1.0, X.std(axis=0))
+    np.testing.assert_allclose(place.host(scaler.mean), X.mean(axis=0), rtol=place.rtol, atol=place.rtol)
+    np.testing.assert_allclose(place.host(scaler.scale), scale, rtol=place.rtol)
+    np.testing.assert_allclose(place.host(z), (X - X.mean(axis=0)) / scale, atol=100 * place.rtol)
+    np.testing.assert_allclose(place.host(scaler.invert(z)), X, rtol=10 * place.rtol, atol=10 * place.rtol)
+    new = place.array([[1.0, 2.0, 3.0, 4.0]])
+    np.testing.assert_allclose(place.host(scaler.apply(new))[0, 3], 4.0 - 7.3, rtol=10 * place.rtol)
+    np.testing.assert_array_equal(place.host(x), X.astype(place.dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("constant", [0.0, 0.1, -12345.678, 1e30, -1e-30])
+@pytest.mark.parametrize("rows", [1, 2, 7, 4097, 100_000])
+def test_constant_columns_keep_scale_1(dtype: str, constant: float, rows: int) -> None:
+    x = np.full((rows, 2), constant, dtype)
+    scaler = Standardizer.fit(x)
+    np.testing.assert_array_equal(scaler.scale, 1.0)
+    np.testing.assert_array_equal(scaler.apply(x[:3]), 0.0)
+
+
+def test_columns_that_differ_by_rounding_keep_scale_1() -> None:
+    x = np.where(np.arange(9) % 2, 0.1 + 0.2, 0.3)[:, None]
+    assert x.std() > 0
+    assert Standardizer.fit(x).scale[0] == 1.0
+    small = np.array([[1.0], [1.0 + 1e-12]])  # real, if small
+    assert Standardizer.fit(small).scale[0] == pytest.approx(5e-13, rel=1e-3)
+
+
+def test_a_million_rows_far_from_0_in_float32() -> None:
+    x = (1000.0 + rng.standard_normal((1_000_000, 2))).astype("float32")
+    x[0] = 1e5
+    scaler = Standardizer.fit(x)
+    z = scaler.apply(x).astype(float)
+    np.testing.assert_allclose(scaler.mean, x.astype(float).mean(axis=0), rtol=1e-7)
+    assert np.abs(z.mean(axis=0)).max() < 1e-5
+    assert np.abs(z.std(axis=0) - 1).max() < 1e-5
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 9), st.integers(1, 4), st.sampled_from(["float32", "float64"]), st.integers(0, 2**32))
+def test_inverting_undoes(rows: int, columns: int, dtype: str, seed: int) -> None:
+    drawn = np.random.default_rng(seed)
+    x = (drawn.normal(scale=10.0 ** drawn.integers(-3, 4), size=(rows, columns))).astype(dtype)
+    scaler = Standardizer.fit(x)
+    size = np.abs(x).max(axis=0)
+    assert (np.abs(scaler.invert(scaler.apply(x)) - x) <= 8 * np.finfo(dtype).eps * size).all()
+    assert scaler.apply(x).dtype == dtype
+
+
+def test_a_standardizer_moves(place: Place) -> None:
+    scaler = Standardizer.fit(X.astype(place.dtype))
+    moved = scaler.put(device_of(place.array(X)))
+    assert place.here(moved.mean)
+    np.testing.assert_allclose(
+        place.host(moved.apply(place.array(X))), scaler.apply(X.astype(place.dtype)), rtol=1e-5, atol=1e-5
+    )
+    if place.name != "numpy":
+        with pytest.raises(
+            (TypeError, RuntimeError),
+            match=r"X must be an array like the standardizer's, on cpu, got one on .*: move",
+        ):
+            scaler.apply(place.array(X))
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "words"),
+    [
+        (X[0], ValueError, r"X must have shape \(B, n\) with B >= 1, got \(4,\): one example per row"),
+        (X[:0], ValueError, r"X must have shape \(B, n\) with B >= 1, got \(0, 4\)"),
+        (
+            np.where(np.isin(X, X[3, 1]), np.nan, X),
+            ValueError,
+            r"X must be finite, got a NaN or inf at row 3, column 1",
+        ),
+        (X.astype(int), TypeError, r"X must be float32 or float64, got int64: convert it"),
+        (X.astype("float16"), TypeError, r"X must be float32 or float64, got float16: convert it"),
+        (X + 0j, TypeError, r"X must be float32 or float64, got complex128: convert it"),
+        (X.tolist(), TypeError, r"Array API library are needed, got list"),
+    ],
+)
+def test_what_can_not_be_fitted(x: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Standardizer.fit(x)
+
+
+def test_what_can_not_be_applied() -> None:
+    scaler = Standardizer.fit(X)
+    for use in (scaler.apply, scaler.invert):
+        with pytest.raises(
+            ValueError, match=r"X must have shape \(B, n\) with n = 4, got \(50, 3\): give the fitted"
+        ):
+            use(X[:, :3])
+        with pytest.raises(ValueError, match=r"X must have shape \(B, n\) with n = 4, got \(4,\)"):
+            use(X[0])
+        with pytest.raises(
+            TypeError, match=r"X must be float64 like the standardizer, got float32: convert it"
+        ):
+            use(X.astype("float32"))
+        with pytest.raises(TypeError, match="Array API library are needed, got list"):
+            use(X.tolist())
+
+
+def test_strict_devices_do_not_mix() -> None:
+    there, other = (
+        p for p in PLACES if p.name == "strict" and p.device in ("CPU_DEVICE", "device1") and p.rtol < 1e-9
+    )
+    scaler = Standardizer.fit(there.array(X))
+    with pytest.raises(
+        (TypeError, RuntimeError, ValueError), match=r"X must be an array like the standardizer's, on"
+    ):
+        scaler.apply(other.array(X))
+
+
+# the digits
+
+
+def test_digits() -> None:
+    x, y = load_digits()
+    assert (x.shape, x.dtype, y.shape, y.dtype) == ((1797, 64), "float32", (1797,), "int64")
+    assert (x.min(), x.max(), x.sum()) == (0.0, 16.0, 561718.0)
+    assert np.bincount(y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    np.testing.assert_array_equal(x[0, :16], [0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0])
+    assert y[:10].tolist() == list(range(10))
+    x[:] = -1.0
+    assert load_digits()[0].min() == 0.0  # each call's own
+
+
+# splits, orders, minibatches
+
+
+@settings(deadline=None)
+@given(st.integers(2, 60), st.floats(0.01, 0.99), st.integers(0, 2**40))
+def test_splits(n: int, fraction: float, seed: int) -> None:
+    rows = Rows(np.arange(n)[:, None], 10 * np.arange(n), None)
+    wanted = round(n * fraction)
+    if wanted in (0, n):
+        with pytest.raises(ValueError, match=rf"must leave rows on both sides, got {fraction:g} of {n} rows"):
+            split(rows, fraction, seed)
+        return
+    kept, held = split(rows, fraction, seed)
+    assert (held.x.shape[0], held.s) == (wanted, None)
+    both = np.concatenate([kept.x[:, 0], held.x[:, 0]])
+    assert sorted(both) == list(range(n))
+    for part in (kept, held):
+        np.testing.assert_array_equal(part.y, 10 * part.x[:, 0])
+        assert (np.diff(part.x[:, 0]) > 0).all()
+    np.testing.assert_array_equal(split(rows, fraction, seed)[1].x, held.x)
+
+
+@given(st.integers(1, 200), st.integers(0, 2**70), st.integers(1, 10**6))
+def test_an_order_depends_on_seed_and_epoch_alone(n: int, seed: int, epoch: int) -> None:
+    order = permutation(n, seed, epoch)
+    assert sorted(order) == list(range(n))
+    np.testing.assert_array_equal(order, np.random.default_rng([seed, epoch]).permutation(n))
+
+
+def test_orders_differ() -> None:
+    orders = {tuple(permutation(40, seed, epoch)) for seed in range(10) for epoch in range(1, 11)}
+    assert len(orders) == 100
+
+
+@given(st.integers(1, 100), st.integers(1, 120))
+def test_minibatches(n: int, batch_size: int) -> None:
+    order = np.random.default_rng(n).permutation(n)
+    parts = list(minibatches(order, batch_size))
+    np.testing.assert_array_equal(np.concatenate(parts), order)
+    assert [len(part) for part in parts[:-1]] == [batch_size] * (len(parts) - 1)
+    assert len(parts[-1]) == n - batch_size * (len(parts) - 1) > 0
+
+
+@without_jax
+def test_taking_rows_anywhere(place: Place) -> None:
+    rows = take(Rows(place.array(X), place.array(X[:, 0]), None), np.array([4, 0, 4]))
+    np.testing.assert_array_equal(place.host(rows.x), X.astype(place.dtype)[[4, 0, 4]])
+    np.testing.assert_array_equal(place.host(rows.y), X.astype(place.dtype)[[4, 0, 4], 0])
+    parts = list(minibatches(place.array(np.arange(5, dtype="int32")), 2))
+    assert [place.host(part).tolist() for part in parts] == [[0, 1], [2, 3], [4]]
+
+
+NAMES = ("X", "Y", "sample_weight")
+
+
+def test_nothing_is_copied_where_it_can_stay() -> None:
+    x, y, s = X.astype("float32"), X[:, 0].astype("float32"), np.ones(50, "float32")
+    rows = validated(Network((4, 1)), Rows(x, y, s), device("cpu"), "float32", NAMES)
+    assert all(np.shares_memory(a, b) for a, b in zip(rows, (x, y, s), strict=True))
+
+
+def test_rows_of_weight_0_are_left_out(place: Place) -> None:
+    s = np.where(np.arange(50) % 5 == 0, 0.0, 2.0)
+    given = Rows(place.array(X), place.array(X[:, 0]), place.array(s))
+    rows = validated(Network((4, 1)), given, device_of(given.x), place.dtype, NAMES)
+    assert all(map(place.here, rows))
+    kept = np.arange(50)[np.arange(50) % 5 > 0]
+    np.testing.assert_array_equal(place.host(rows.x), X.astype(place.dtype)[kept])
+    np.testing.assert_array_equal(place.host(rows.y), X.astype(place.dtype)[kept, 0])
+    np.testing.assert_array_equal(place.host(rows.s), 2.0)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "int32", "int64", "uint64"])
+def test_classes_of_any_integer_kind(kind: str) -> None:
+    y = (np.arange(50) % 3).astype(kind)
+    rows = validated(Network((4, 3), cost="cross_entropy"), Rows(X, y, None), device("cpu"), "float64", NAMES)
+    np.testing.assert_array_equal(rows.y, y)
+    assert rows.y.dtype.kind == "i"
+
+
+def test_integer_targets_are_numbers_to_other_costs() -> None:
+    rows = validated(Network((4, 1)), Rows(X, np.arange(50), None), device("cpu"), "float64", NAMES)
+    assert rows.y.dtype == np.float64
+    classes = np.eye(3, dtype=int)[np.arange(50) % 3]
+    rows = validated(
+        Network((4, 3), cost="cross_entropy"), Rows(X, classes, None), device("cpu"), "float64", NAMES
+    )
+    assert rows.y.dtype == np.float64
