@@ -44,7 +44,7 @@ class Catalogue(Generic[T]):
             name, _, value = part.rpartition("=")
             name = name.strip() or (takes[position] if position < len(takes) else "")
             try:
-                if name not in takes:
+                if name not in takes or name in numbers:
                     raise ValueError
                 numbers[name] = float(value)
             except ValueError:

@@ -97,7 +97,7 @@ def device(name: str = "auto") -> Device:
     if name == "cpu":
         return Device("cpu", np, "NumPy on the CPU")
     kind, _, number = name.partition(":")
-    if kind != "cuda" or not (number.isdigit() or name == "cuda"):
+    if kind != "cuda" or not (number.isdecimal() or name == "cuda"):
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")
     index = int(number or 0)
     reason = why_no_gpu(index)
