@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,10 @@ def save(
     """
     from safetensors.numpy import save as to_bytes
 
+    for name, value, kind in (("net", net, Network), ("scaler", scaler, Standardizer)):
+        if not isinstance(value, kind) and (name, value) != ("scaler", None):
+            raise TypeError(f"{name} must be a gpubp.{kind.__name__}, got {type(value).__name__}: make one")
+    names = _plain_labels(labels)
     tensors = {}
     for i, (W, b) in enumerate(net.layers(w)):
         tensors[f"W{i}"] = W
@@ -74,11 +79,16 @@ def save(
         "format": _FORMAT,
         "version": str(_VERSION),
         "network": json.dumps(_described(net)),
-        "labels": json.dumps(_plain_labels(labels)),
+        "labels": json.dumps(names),
     }
-    _check_parts(net, arrays, None if labels is None else len(labels), ValueError)
+    _check_parts(net, arrays, names, ValueError)
     about["sha256"] = _digest(about, arrays)
-    _write(Path(os.path.realpath(path)), to_bytes(arrays, about))
+    data = to_bytes(arrays, about)
+    if int.from_bytes(data[:8], "little") > _HEADER_LIMIT:
+        raise ValueError(
+            f"labels must fit the file's header of {_HEADER_LIMIT} bytes, got longer ones: shorten them"
+        )
+    _write(Path(os.path.realpath(path)), data)
 
 
 def load(
@@ -95,11 +105,13 @@ def load(
     Raises
     ------
     CheckpointError : the file is truncated, changed, not gpubp's, of a later version, or needs a part not given
+    ValueError, TypeError : a part given that isn't one, or has a built-in's name
     OSError : the file can't be read
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
+    own = _by_name(activations, Activation, "activations"), _by_name(costs, Cost, "costs")
     data = Path(path).read_bytes()
     about = _metadata(data, path)
     try:
@@ -113,15 +125,15 @@ def load(
             f"{path} must match its SHA-256, got other contents: it was changed, get it anew"
         )
     try:
-        net = _network(json.loads(about["network"]), activations, costs)
-        labels = json.loads(about["labels"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        net = _network(json.loads(about["network"]), *own)
+        labels = _plain_labels(json.loads(about["labels"]))
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{path} must describe a network, got one that can't be read: {error!r}"
         ) from None
     except ValueError as error:
         raise CheckpointError(f"{path} must describe a network, and {error}") from None
-    _check_parts(net, arrays, None if labels is None else len(labels), CheckpointError)
+    _check_parts(net, arrays, labels, CheckpointError)
     target = device if isinstance(device, Device) else named_device(device)
     depth = len(net.sizes) - 1
     w = net.flatten([(arrays[f"W{i}"], arrays[f"b{i}"] if net.bias else None) for i in range(depth)])
@@ -141,7 +153,7 @@ def _metadata(data: bytes, path: object) -> dict[str, str]:
     try:
         about = json.loads(data[8 : 8 + length])["__metadata__"]
         ours = about["format"] == _FORMAT
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         ours = False
     if not ours:
         raise CheckpointError(
@@ -155,10 +167,8 @@ def _metadata(data: bytes, path: object) -> dict[str, str]:
 
 
 def _described(net: Network) -> dict[str, Any]:
-    parts: list[Activation | Cost] = [*net.sigma, net.cost_function]
-    for part, known in zip(parts, [_activations] * len(net.sigma) + [_costs], strict=True):
-        if part.name.partition("(")[0] in known.names() and known.get(part.name) != part:
-            raise ValueError(f"a part of your own must have a name of its own, got {part.name!r}: rename it")
+    _by_name(net.sigma, Activation, "activations")
+    _by_name([net.cost_function], Cost, "costs")
     return {
         "sizes": net.sizes,
         "input": net.sigma[0].name,
@@ -169,15 +179,39 @@ def _described(net: Network) -> dict[str, Any]:
     }
 
 
-def _network(described: dict[str, Any], activations: Sequence[Activation], costs: Sequence[Cost]) -> Network:
-    sigma = {part.name: part for part in activations}
-    cost = {part.name: part for part in costs}
+def _by_name(parts: Sequence[Any], kind: type[Activation | Cost], argument: str) -> dict[str, Any]:
+    """The user-made ones among them; refuses names that stand for something else already."""
+    known: Any = _activations if kind is Activation else _costs
+    own: dict[str, Any] = {}
+    for part in parts:
+        if not isinstance(part, kind):
+            raise TypeError(
+                f"{argument} must hold gpubp.{kind.__name__} objects, got {type(part).__name__}: make it one"
+            )
+        taken = part.name.partition("(")[0].strip().lower() in known.names()
+        if taken and _is_built_in(part, known):
+            continue
+        if taken or own.get(part.name, part) != part:
+            raise ValueError(f"a part of your own must have a name of its own, got {part.name!r}: rename it")
+        own[part.name] = part
+    return own
 
+
+def _is_built_in(part: Any, known: Any) -> bool:
+    try:
+        return bool(known.get(part.name) == part)
+    except ValueError:
+        return False
+
+
+def _network(described: dict[str, Any], sigma: dict[str, Activation], cost: dict[str, Cost]) -> Network:
     def given(name: str) -> Activation:
         if name not in sigma and name.partition("(")[0] not in _activations.names():
             raise ValueError(_missing("activation", name))
         return sigma.get(name) or _activations.get(name)
 
+    if not isinstance(described["bias"], bool):
+        raise TypeError("bias")
     if described["cost"] not in cost and described["cost"].partition("(")[0] not in _costs.names():
         raise ValueError(_missing("cost", described["cost"]))
     return Network(
@@ -195,7 +229,7 @@ def _missing(kind: str, name: str) -> str:
 
 
 def _check_parts(
-    net: Network, arrays: Mapping[str, Any], n_labels: int | None, refusal: type[ValueError]
+    net: Network, arrays: Mapping[str, Any], labels: list[Any] | None, refusal: type[ValueError]
 ) -> None:
     """Names, shapes, dtypes and values, as the network needs them."""
     shapes = dict(zip(_names(net), net.layout.shapes, strict=True))
@@ -215,10 +249,12 @@ def _check_parts(
             )
         if not np.isfinite(array).all():
             raise refusal(f"{name} must be finite, got a NaN or inf: train again with a lower learning rate")
+        if name == "scaler.scale" and not (array > 0).all():
+            raise refusal(f"{name} must be above 0, got 0 or less: fit the scaler anew")
     n_L = net.sizes[-1]
-    if n_labels is not None and n_labels not in ({n_L} if n_L > 1 else {1, 2}):
+    if labels is not None and len(labels) not in ({n_L} if n_L > 1 else {1, 2}):
         raise refusal(
-            f"labels must name the {n_L} outputs, got {n_labels} names: give one each (two for one output)"
+            f"labels must name the {n_L} outputs, got {len(labels)} names: give one each (two for one output)"
         )
 
 
@@ -227,9 +263,13 @@ def _names(net: Network) -> list[str]:
     return [f"W{i}" for i in range(depth)] + ([f"b{i}" for i in range(depth)] if net.bias else [])
 
 
-def _plain_labels(labels: Sequence[Any] | None) -> list[Any] | None:
+def _plain_labels(labels: Any) -> list[Any] | None:
     if labels is None:
         return None
+    if isinstance(labels, str | bytes | Mapping) or not hasattr(labels, "__iter__"):
+        raise TypeError(
+            f"labels must be a sequence of names, got {type(labels).__name__}: put them in a list"
+        )
     plain = [label.item() if hasattr(label, "item") else label for label in labels]
     for label in plain:
         if not isinstance(label, str | int | float | bool):
@@ -252,13 +292,14 @@ def _digest(about: Mapping[str, str], arrays: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    file = beside.open("xb")
     try:
-        with beside.open("xb") as file:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
