@@ -90,6 +90,11 @@ def real(xp: Namespace, z: Array) -> Array:
     return xp.real(z) if dtype_kind(xp, z.dtype) == "complex" else z
 
 
+def log1p(xp: Namespace, z: Array) -> Array:
+    """log(1 + z); CuPy has a log1p for real numbers alone."""
+    return xp.log(1.0 + z) if dtype_kind(xp, z.dtype) == "complex" else xp.log1p(z)
+
+
 @cache
 def dtype_kind(xp: Namespace, dtype: Any) -> str | None:
     """ "real" for float32 and float64, "complex" for complex floating dtypes, else None; kept, as libraries take

@@ -17,7 +17,7 @@ import numpy as np
 from gpubp._catalogue import Catalogue, spelled
 from gpubp._checks import REALS, Interval, real_number
 from gpubp._devices import native_erf
-from gpubp._special import erf, real
+from gpubp._special import erf, log1p, real
 from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [
@@ -303,7 +303,7 @@ def tanh() -> Activation:
 
 def _softplus(xp: Namespace, p: Array) -> Array:
     right = real(xp, p) > 0
-    return xp.where(right, p, 0.0) + xp.log1p(xp.exp(xp.where(right, -p, p)))
+    return xp.where(right, p, 0.0) + log1p(xp, xp.exp(xp.where(right, -p, p)))
 
 
 @_catalogue.add

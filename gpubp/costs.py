@@ -18,7 +18,7 @@ import numpy as np
 
 from gpubp._catalogue import Catalogue, spelled
 from gpubp._checks import REALS, Interval, real_number
-from gpubp._special import real
+from gpubp._special import log1p, real
 from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [
@@ -239,7 +239,7 @@ def cross_entropy() -> Cost:
 
 def _binary_from_p(xp: Namespace, p: Array, q: Array, y: Array) -> Array:
     right = real(xp, p) > 0
-    lost = xp.where(right, p, 0.0) - p * y + xp.log1p(xp.exp(xp.where(right, -p, p)))
+    lost = xp.where(right, p, 0.0) - p * y + log1p(xp, xp.exp(xp.where(right, -p, p)))
     return xp.sum(lost, axis=1)
 
 
