@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gpubp._checks import whole_number
 from gpubp._devices import device_of, to_numpy
 from gpubp._network import Network
 from gpubp._typing import Array
@@ -20,6 +23,7 @@ _EVERY_COORDINATE = 2000  # weights; beyond, random directions
 _DIRECTIONS = 40
 _STEPS = (1e-5, 1e-6, 1e-7)  # a smaller one where a larger one may have stepped over a kink
 _COMPLEX_STEP = 1e-30
+_EPS = float(np.finfo(np.float64).eps)
 _GATES = {("central", "float64"): 1e-7, ("complex", "float64"): 1e-12}
 _FLOAT32_GATE = 1e-3
 
@@ -61,7 +65,9 @@ def check_gradient(
     Each of up to 2,000 weights is moved alone; a larger network is moved in 40 random directions drawn by ``seed``.
     The error of one comparison is |a - b| / max(|a|, |b|, 1e-3 max|a|), a from the gradient and b from differences,
     which are taken in float64, also of a float32 gradient. An error beyond the gate is lessened by what rounding alone
-    can do, which matters where the gradient nearly vanishes.
+    can do, which matters where the gradient nearly vanishes. Where central differences disagree, they are tried again
+    beside w, a thousandth of its size away: w may lie on a kink, as where a layer of relus is dead for a row and the
+    next has biases of 0, and the gradient there is a choice.
 
     Parameters
     ----------
@@ -71,11 +77,17 @@ def check_gradient(
 
     Raises
     ------
-    ValueError : a non-finite value, an unknown method, or a complex step through what isn't analytic
+    ValueError : a non-finite value, a class out of range, an unknown method, or a complex step through what isn't
+        analytic
     TypeError : arrays whose library has no float64 here
     """
+    if not isinstance(net, Network):
+        raise TypeError(
+            f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
+        )
+    whole_number("seed", seed, least=0)
     for name, array in {"w": w, "x": x, "y": y, "sample_weight": sample_weight}.items():
-        if array is not None and not np.isfinite(to_numpy(array)).all():
+        if array is not None and engine_for(array) and not np.isfinite(to_numpy(array)).all():
             raise ValueError(f"{name} must be finite, got a NaN or inf: remove or replace it")
     if method not in ("auto", "central", "complex"):
         raise ValueError(f"method must be 'auto', 'central' or 'complex', got {method!r}: choose one")
@@ -85,54 +97,78 @@ def check_gradient(
         )
     if method == "auto":
         method = "complex" if net.analytic else "central"
-    chains = net.backward(w, x, y, sample_weight=sample_weight)
-    ours = to_numpy(chains.gradient).astype(np.float64)
-    wide = [_float64(array) for array in (w, x, y, sample_weight)]
-    eps = float(np.finfo(np.float64).eps)
-    # What rounding alone can do, which matters where examples or the two costs of a difference nearly cancel.
-    sums = 16 * eps * _uncancelled(net, chains)
-    costs = (
-        4 * eps * abs(float(net.cost(w, x, y, sample_weight=sample_weight))) / _STEPS[0]
-        if method == "central"
-        else 0.0
+    _check_classes(net, y)
+    report = _compared(net, w, x, y, sample_weight, method, seed)
+    if report.passed or method == "complex" or not math.isfinite(report.worst):
+        return report
+    return _compared(net, _beside(w, seed), x, y, sample_weight, method, seed)
+
+
+def _compared(net: Network, w: Array, x: Array, y: Array, s: Array | None, method: str, seed: int) -> Report:
+    ours = to_numpy(net.gradient(w, x, y, sample_weight=s)).astype(np.float64)
+    wide = [_float64(array) for array in (w, x, y, s)]
+    noise = _noise(net, w, net.backward(w, x, y, sample_weight=s))
+    # Each cost is rounded too.
+    lost = (
+        4 * _EPS * abs(float(net.cost(w, x, y, sample_weight=s))) / _STEPS[0] if method == "central" else 0.0
     )
+    steps = _STEPS if method == "central" else (_COMPLEX_STEP,)
     moves = _coordinates(net) if net.n_weights <= _EVERY_COORDINATE else _directions(net, seed)
-    gate = _GATES.get((method, str(ours.dtype) if _is_float64(w) else "float32"), _FLOAT32_GATE)
+    gate = _GATES.get((method, "float64" if _is_float64(w) else "float32"), _FLOAT32_GATE)
     places, a, b, rounding = [], [], [], []
-    for place, v in moves:
-        places.append(place)
-        a.append(float(ours @ v))
-        rounding.append(float(sums @ np.abs(v)) + costs)
-        b.append(
-            [_slope(net, wide, v, method, h) for h in (_STEPS if method == "central" else (_COMPLEX_STEP,))]
-        )
-    errors = _errors(np.asarray(a)[:, None], np.asarray(b), np.asarray(rounding)[:, None], gate).min(axis=1)
+    with np.errstate(invalid="ignore"):
+        for place, v in moves:
+            places.append(place)
+            a.append(float(np.sum(ours[v != 0] * v[v != 0])))  # a NaN elsewhere is not this one's
+            rounding.append(float(noise @ np.abs(v)) + lost)
+            b.append([_slope(net, wide, v, method, h) for h in steps])
+        errors = _errors(np.asarray(a)[:, None], np.asarray(b), np.asarray(rounding)[:, None], gate)
+    errors = np.where(np.isnan(errors), np.inf, errors).min(axis=1)
     worst = int(np.argmax(errors))
     return Report(float(errors[worst]), places[worst], method, gate, bool(errors[worst] <= gate), len(places))
 
 
 def _errors(a: Any, b: Any, rounding: Any, gate: float) -> Any:
-    floor = 1e-3 * np.max(np.abs(a))
+    floor = 1e-3 * np.max(np.abs(a), where=np.isfinite(a), initial=0.0)
     size = np.maximum(np.maximum(np.abs(a), np.abs(b)), floor)
-    size = np.where(size > 0, size, 1.0)
+    size = np.where(size == 0, 1.0, size)
     error = np.abs(a - b) / size
     return np.where(error > gate, np.maximum(error - rounding / size, 0.0), error)
 
 
-def _uncancelled(net: Network, chains: Chains) -> Any:
-    """For each weight, the sum over examples of the size of what it gets from each, abs(Delta)' abs(q), larger by as
-    much as the outputs exceed the errors that they are subtracted into."""
+def _noise(net: Network, w: Array, chains: Chains) -> Any:
+    """For each weight, what rounding can do to its derivative, a sum of Delta' q over examples that may cancel, where
+    the output's Delta is itself a difference of q and y that may."""
     assert chains.Delta is not None
     Delta, q = (
         [np.abs(to_numpy(node)).astype(np.float64) for node in part] for part in (chains.Delta, chains.q)
     )
-    parts = [after.T @ before for after, before in zip(Delta[1:], q[:-1], strict=True)]
-    if net.bias:
-        parts += [after.sum(axis=0) for after in Delta[1:]]
-    errors = Delta[-1].sum()
-    return np.concatenate([part.ravel() for part in parts]) * (
-        1.0 + q[-1].mean(axis=0).sum() / (errors or 1.0)
-    )
+    lost = q[-1] / q[-1].shape[0]
+    dW, db = [], []
+    for i, (W, _) in reversed(list(enumerate(net.layers(w)))):
+        size = Delta[i + 1] + lost
+        dW.append((size.T @ q[i]).ravel())
+        db.append(size.sum(axis=0))
+        lost = lost @ np.abs(to_numpy(W))
+    return 16 * _EPS * np.concatenate([*dW[::-1], *(db[::-1] if net.bias else [])])
+
+
+def _beside(w: Array, seed: int) -> Array:
+    """w moved at random by a thousandth of its size."""
+    host = to_numpy(w)
+    away = 1e-3 * (float(np.mean(np.abs(host))) or 1.0)
+    moved = host + away * np.random.default_rng(seed).standard_normal(host.shape)
+    return device_of(w).put(moved.astype(host.dtype))
+
+
+def _check_classes(net: Network, y: Array) -> None:
+    n_L = net.sizes[-1]
+    if net.cost_function.labels and y.ndim == 1 and engine_for(y).xp.isdtype(y.dtype, "integral"):
+        host = to_numpy(y)
+        if host.size and not (host.min() >= 0 and host.max() < n_L):
+            raise ValueError(
+                f"y must hold classes 0..{n_L - 1} for n_L = {n_L}, got {host.min()}..{host.max()}: number them from 0"
+            )
 
 
 def _slope(net: Network, wide: list[Any], v: Any, method: str, h: float) -> float:
@@ -179,10 +215,17 @@ def _float64(array: Array | None) -> Array | None:
     xp = engine_for(array).xp
     if not xp.isdtype(array.dtype, "real floating"):
         return array
-    wide = array if _is_float64(array) else xp.astype(array, xp.float64)
+    if _is_float64(array):
+        return array
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX gives float32 and warns
+        try:
+            wide = xp.astype(array, xp.float64)
+        except (TypeError, ValueError):  # a device without it
+            wide = array
     if not _is_float64(wide):
         raise TypeError(
-            f"differences need float64, got {wide.dtype} from {xp.__name__}: enable it (jax_enable_x64 in JAX), "
-            "or use NumPy"
+            f"differences need float64, got {array.dtype} where {device_of(array).name} has no other: enable it "
+            "(jax_enable_x64 in JAX), or use NumPy"
         )
     return wide
