@@ -126,7 +126,7 @@ class _Unreadable:
     """Stands in for an array to find out whether a formula reads it: every use raises."""
 
     def _refuse(self, *_: object, **__: object) -> Any:
-        raise TypeError("read")
+        raise AttributeError("read")
 
     __array__ = __getattr__ = __bool__ = __float__ = __len__ = __iter__ = __getitem__ = _refuse
     __array_ufunc__ = __array_function__ = __eq__ = __ne__ = _refuse

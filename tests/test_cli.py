@@ -251,7 +251,7 @@ def test_info_tells_versions_and_why_no_gpu(capsys: pytest.CaptureFixture[str]) 
     out = capsys.readouterr().out
     assert f"gpubp             {gpubp.__version__}" in out
     assert f"numpy             {np.__version__}" in out
-    assert "device            cpu: CPU, NumPy" in out
+    assert "device            cpu: NumPy on the CPU" in out
     if find_spec("cupy") is None:
         assert "cupy              not installed" in out
         assert re.search("^no GPU +CuPy is not installed: pip install", out, re.MULTILINE)
