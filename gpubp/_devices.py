@@ -54,7 +54,7 @@ class Device:
             return array
         if not hasattr(array, "shape") or not hasattr(array, "dtype"):
             raise TypeError(f"put takes an array, got {type(array).__name__}: make it one with numpy.asarray")
-        if self.name.startswith("cuda"):
+        if self.name.startswith("cuda"):  # needs a GPU
             return _put_cuda(array, self)
         host = to_numpy(array)
         return host if self.xp is np else place(host, self.xp, self.native)
@@ -187,7 +187,7 @@ def native_erf(xp: Namespace) -> Callable[[Array], Array] | None:
     return None
 
 
-def _cupy() -> Any:
+def _cupy() -> Any:  # needs a GPU
     import cupy
 
     return cupy

@@ -198,6 +198,9 @@ def test_put_takes_arrays(thing: Any) -> None:
     words = rf"put takes an array, got {type(thing).__name__}: make it one with numpy.asarray"
     with pytest.raises(TypeError, match=words):
         device("cpu").put(thing)
+    there = Place("strict", "CPU_DEVICE", "float64")
+    with pytest.raises(TypeError, match=words):
+        device_of(there.array(np.zeros(1))).put(thing)
 
 
 def test_where_an_array_lives(place64: Place) -> None:
