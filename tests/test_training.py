@@ -203,6 +203,12 @@ def test_numbers_of_numpy_do_not_widen_the_weights(place: Place) -> None:
     assert run.history["epoch"] == [1, 2]
 
 
+def test_small_integers_of_numpy_do_not_overflow() -> None:
+    rows = problem(300)
+    run = fit(*rows, batch_size=np.uint8(100), epochs=np.uint8(1))
+    close(run.w, by_hand(W, *rows, epochs=[1], batch_size=100)[0][-1])
+
+
 # the same everywhere
 
 
@@ -357,6 +363,11 @@ def test_a_validated_run_gives_back_the_best_weights_without_patience() -> None:
     assert cost_by_hand(run.w, *held) == pytest.approx(min(costs), rel=1e-12)
 
 
+def test_of_equal_epochs_the_first_is_the_best() -> None:
+    run = fit(optimizer=SGD(0.0), validation=0.2, patience=2, epochs=9)
+    assert (run.best_epoch, run.stopped, len(run.history["epoch"])) == (1, "patience", 3)
+
+
 def test_history() -> None:
     run = fit(metric=None)
     assert list(run.history) == COLUMNS
@@ -445,9 +456,13 @@ def test_accuracy_of_classes(place: Place) -> None:
 @without_jax
 def test_accuracy_of_yes_and_no(place: Place) -> None:
     one = Network((1, 1), cost="binary_cross_entropy", bias=False)
-    X, y = [[-1.0], [2.0], [3.0], [-4.0]], [0.0, 1.0, 0.0, 1.0]
+    X, y = [[-0.1], [0.1], [3.0], [-0.1]], [0.0, 1.0, 0.0, 1.0]
     assert _metric(one, [1.0], X, y, place=place) == pytest.approx(2 / 4)
     assert _metric(one, [1.0], X, y, place=place, sample_weight=[3, 1, 1, 1]) == pytest.approx(4 / 6)
+    plain = Network((1, 1), bias=False)
+    assert _metric(
+        plain, [1.0], [[0.4], [0.6], [3.0]], y[:3], place=place, metric="accuracy"
+    ) == pytest.approx(2 / 3)
     two = Network((2, 2), cost="binary_cross_entropy", bias=False)
     X, y2 = [[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]], [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
     assert _metric(two, np.eye(2).ravel(), X, y2, place=place) == pytest.approx(2 / 3)  # every label of a row
@@ -542,6 +557,12 @@ def test_true_stops(yes: Any) -> None:
     run = fit(callbacks=[on_epoch(lambda state: state.epoch == 2 and yes)])
     assert (run.stopped, run.history["epoch"], run.best_epoch) == ("callback", [1, 2], 2)
     close(run.w, by_hand(W)[0][9])
+
+
+def test_a_callback_goes_before_patience() -> None:
+    stop = on_batch(lambda state: state.epoch == 2)
+    run = fit(optimizer=SGD(0.0), validation=0.2, patience=1, callbacks=[stop])
+    assert (run.stopped, run.best_epoch) == ("callback", 1)
 
 
 @pytest.mark.parametrize("answer", [None, False, 1, "yes", 0.5])
