@@ -130,12 +130,15 @@ def test_a_gradient_of_zeros() -> None:
 def test_at_an_optimum(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """Where the gradient is rounding and nothing else, and a mistake of the data's size is still one."""
     net = Network((3, 1), bias=False)
-    _, x, y = problem(net, B=40)
-    w = np.linalg.lstsq(x, y, rcond=None)[0][:, 0]
-    assert np.abs(net.gradient(w, x, y)).max() < 1e-14
-    assert check_gradient(net, w, x, y, method=method).passed
-    plant(monkeypatch, lambda g: g + 1e-6)
-    assert not check_gradient(net, w, x, y, method=method).passed
+    for seed in range(5):
+        _, x, y = problem(net, B=40, seed=seed)
+        y *= 10.0
+        w = np.linalg.lstsq(x, y, rcond=None)[0][:, 0]
+        assert np.abs(net.gradient(w, x, y)).max() < 1e-13
+        assert check_gradient(net, w, x, y, method=method).passed
+        with monkeypatch.context() as patch:
+            plant(patch, lambda g: g + 1e-5)
+            assert not check_gradient(net, w, x, y, method=method).passed
 
 
 # planted mistakes
