@@ -1,0 +1,64 @@
+"""gpubp as its users run it: ``gpubp.train``, epoch after epoch; the clock is the history's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gpubp
+from benchmarks._cases import BETA1, BETA2, RATE, SEED, Case
+
+__all__ = ["fit", "predictor", "trainer"]
+
+
+class Training:
+    """A network of the grid, its data and first weights."""
+
+    def __init__(self, case: Case, dtype: str, epsilon: float) -> None:
+        self.net = network(case)
+        self.x, self.y = case.data(dtype)
+        self.batch = case.batch
+        self.first = self.net.flatten(case.layers(dtype))
+        self.adam = gpubp.Adam(RATE, BETA1, BETA2, epsilon)
+
+    def run(self, epochs: int) -> float:
+        self.trained = gpubp.train(
+            self.net,
+            self.x,
+            self.y,
+            w=self.first,
+            optimizer=self.adam,
+            epochs=epochs,
+            batch_size=self.batch,
+            device="cpu",
+            seed=SEED,
+            metric=None,
+            progress=False,
+        )
+        return float(self.trained.history["seconds"][-1])
+
+    def result(self) -> tuple[Any, float]:
+        return self.trained.w, float(self.trained.history["cost"][-1])
+
+
+def network(case: Case) -> gpubp.Network:
+    """The case's network."""
+    return gpubp.Network(case.sizes, hidden=case.activation, cost=case.cost)
+
+
+def trainer(variant: str, case: Case, dtype: str, epsilon: float) -> Training:
+    """A training of this case; whether the ``fast`` extra is used was settled before gpubp was imported."""
+    return Training(case, dtype, epsilon)
+
+
+def predictor(variant: str, case: Case) -> Callable[[Any], Any]:
+    """Probabilities of the rows of a NumPy array, in NumPy."""
+    net = network(case)
+    w = net.flatten(case.layers("float32"))
+    return lambda x: net.predict(w, x)
+
+
+def fit(x: Any, labels: Any, batch: int) -> None:
+    """One epoch, as MLPClassifier would."""
+    net = gpubp.Network((x.shape[1], 100, 10), cost="cross_entropy")
+    gpubp.train(net, x, labels, epochs=1, batch_size=batch, metric=None, progress=False)

@@ -1,0 +1,135 @@
+"""The figure: time of a training step over the time of its matrix products alone, by network and library.
+
+``python -m benchmarks.figure`` draws ``benchmarks/results/cpu.png`` from ``cpu.json`` beside it. Bars are named and
+numbered where they stand, so that nothing hangs on colour; each network has its own scale, and what is far slower
+than the best peer runs out of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from benchmarks._libraries import FLOOR, LIBRARIES, OURS
+from benchmarks._report import columns
+
+__all__ = ["draw"]
+
+RESULTS = Path(__file__).parent / "results"
+INK, GREY = "#1a1a1a", "#d4d4d4"
+COLOURS = {
+    "gpubp": "#0b3c5d",
+    "gpubp-plain": "#3f7ca8",
+    "jax": "#e0a030",
+    "torch": "#d97b4f",
+    "sklearn": "#b8a38f",
+}
+REACH = 1.9  # of the axis, times the best peer
+BAR, TITLE = 0.24, 0.5  # inches
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Draw what ``benchmarks.cpu`` measured into an image file.
+
+    Raises
+    ------
+    ValueError : no case has a floor to compare with
+    """
+    steps = [each for each in results["steps"] if "samples" in each["libraries"].get(FLOOR, {})]
+    if not steps:
+        raise ValueError(
+            "the figure needs the floor of a case at least, got none: measure with --libraries floor"
+        )
+    names = [name for name in columns(steps) if name != FLOOR]
+    across = min(2, len(steps))
+    down = math.ceil(len(steps) / across)
+    height = down * (BAR * len(names) + TITLE) + 0.9
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, wspace=0.03)
+    figure = Figure(figsize=(9, height), dpi=160, layout=layout)
+    grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    for axes in grid.flat[len(steps) :]:
+        axes.set_visible(False)
+    for axes, step in zip(grid.flat, steps, strict=False):
+        _panel(axes, step, names)
+    figure.suptitle(
+        "A training step as a multiple of its matrix products alone (grey)",
+        fontsize=14.5,
+        color=INK,
+        x=0.02,
+        ha="left",
+    )
+    where = "{processor}, {cores} cores, {date}; float32, Adam; medians of {rounds} rounds".format(**results)
+    figure.supxlabel(where, fontsize=11, color="#555555", x=0.02, ha="left")
+    figure.savefig(path)
+
+
+def _panel(axes: Any, step: dict[str, Any], names: list[str]) -> None:
+    over = _over_floor(step)
+    peers = [times for name, times in over.items() if name not in OURS]
+    end = max(1.6, REACH * min(peers or over.values(), default=1.0))
+    for y, name in enumerate(names):
+        if name not in over:
+            axes.text(0.03 * end, y, "left out", va="center", fontsize=12, color="#666666")
+            continue
+        times = over[name]
+        bold = {"fontweight": "bold"} if name in OURS else {}
+        shown = min(times, end)
+        axes.barh(y, shown, height=0.74, color=COLOURS.get(name) or COLOURS[name.partition("-")[0]], lw=0)
+        if times > 1.0:  # else it has better products than NumPy's, and keeps its colour
+            axes.barh(y, 1.0, height=0.74, color=GREY, lw=0)
+        if times > end:  # torn off
+            axes.plot(
+                [0.955 * end, 0.985 * end], [y + 0.5, y - 0.5], color="white", lw=3, solid_capstyle="butt"
+            )
+        axes.text(shown + 0.02 * end, y, _written(times), va="center", fontsize=12, color=INK, **bold)
+    hidden, _, batch = step["case"].rpartition(", ")
+    axes.set_title(
+        f"{hidden}, batch {batch}" if hidden else batch,
+        fontsize=13.5,
+        loc="left",
+        color=INK,
+        fontweight="bold",
+        pad=4,
+    )
+    axes.set_xlim(0, 1.17 * end)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), [LIBRARIES[name].label for name in names])
+    axes.set_xticks([])
+    axes.tick_params(length=0, labelsize=12.5, colors=INK)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _written(times: float) -> str:
+    return f"{times:.2f}" if times < 10 else f"{times:.0f}"
+
+
+def _over_floor(step: dict[str, Any]) -> dict[str, float]:
+    floor = step["libraries"][FLOOR]["samples"]
+    return {
+        name: median(time / least for time, least in zip(entry["samples"], floor, strict=True))
+        for name, entry in step["libraries"].items()
+        if name != FLOOR and "samples" in entry
+    }
+
+
+def main() -> int:
+    """Read the JSON, write the image beside it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.figure", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("json", type=Path, nargs="?", default=RESULTS / "cpu.json")
+    args = parser.parse_args()
+    draw(json.loads(args.json.read_text(encoding="utf-8")), args.json.with_suffix(".png"))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
