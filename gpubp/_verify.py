@@ -23,7 +23,7 @@ _EVERY_COORDINATE = 2000  # weights; beyond, random directions
 _DIRECTIONS = 40
 _STEPS = (1e-5, 1e-6, 1e-7)  # a smaller one where a larger one may have stepped over a kink
 _COMPLEX_STEP = 1e-30
-_EPS = float(np.finfo(np.float64).eps)
+_EPS, _EPS32 = float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
 _GATES = {("central", "float64"): 1e-7, ("complex", "float64"): 1e-12}
 _FLOAT32_GATE = 1e-3
 
@@ -107,11 +107,9 @@ def check_gradient(
 def _compared(net: Network, w: Array, x: Array, y: Array, s: Array | None, method: str, seed: int) -> Report:
     ours = to_numpy(net.gradient(w, x, y, sample_weight=s)).astype(np.float64)
     wide = [_float64(array) for array in (w, x, y, s)]
-    noise = _noise(net, w, net.backward(w, x, y, sample_weight=s))
-    # Each cost is rounded too.
-    lost = (
-        4 * _EPS * abs(float(net.cost(w, x, y, sample_weight=s))) / _STEPS[0] if method == "central" else 0.0
-    )
+    chains = net.backward(w, x, y, sample_weight=s)
+    noise = _noise(net, w, chains) * (_EPS if _is_float64(w) else _EPS32)
+    lost = 4 * _EPS / _STEPS[0] * _cost_size(chains) if method == "central" else 0.0
     steps = _STEPS if method == "central" else (_COMPLEX_STEP,)
     moves = _coordinates(net) if net.n_weights <= _EVERY_COORDINATE else _directions(net, seed)
     gate = _GATES.get((method, "float64" if _is_float64(w) else "float32"), _FLOAT32_GATE)
@@ -137,8 +135,8 @@ def _errors(a: Any, b: Any, rounding: Any, gate: float) -> Any:
 
 
 def _noise(net: Network, w: Array, chains: Chains) -> Any:
-    """For each weight, what rounding can do to its derivative, a sum of Delta' q over examples that may cancel, where
-    the output's Delta is itself a difference of q and y that may."""
+    """For each weight, what rounding can do to its derivative, in units of the last place: it is a sum of Delta' q over
+    examples that may cancel, where the output's Delta is itself a difference of q and y that may."""
     assert chains.Delta is not None
     Delta, q = (
         [np.abs(to_numpy(node)).astype(np.float64) for node in part] for part in (chains.Delta, chains.q)
@@ -150,7 +148,14 @@ def _noise(net: Network, w: Array, chains: Chains) -> Any:
         dW.append((size.T @ q[i]).ravel())
         db.append(size.sum(axis=0))
         lost = lost @ np.abs(to_numpy(W))
-    return 16 * _EPS * np.concatenate([*dW[::-1], *(db[::-1] if net.bias else [])])
+    return 16 * np.concatenate([*dW[::-1], *(db[::-1] if net.bias else [])])
+
+
+def _cost_size(chains: Chains) -> float:
+    """The size of the numbers that a cost is made of: a cross-entropy near 0 is a difference of p_L's size."""
+    p_L: Any = chains.p[-1]
+    cost: Any = chains.cost
+    return abs(float(cost)) + float(np.mean(np.max(np.abs(to_numpy(p_L)), axis=1)))
 
 
 def _beside(w: Array, seed: int) -> Array:

@@ -141,6 +141,21 @@ def test_at_an_optimum(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
             assert not check_gradient(net, w, x, y, method=method).passed
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", ["relu", "tanh"])
+@pytest.mark.parametrize("rows", [1, 5, 40])
+def test_trained_networks(hidden: str, dtype: str, rows: int) -> None:
+    net = Network((4, 8, 3), hidden=hidden, cost="cross_entropy")
+    x = np.random.default_rng(0).standard_normal((40, 4)).astype(dtype)
+    y = np.argmax(x[:, :3], axis=1)
+    run = gpubp.train(
+        net, x, y, optimizer=gpubp.Adam(0.05), epochs=400, batch_size=40, device="cpu", progress=False
+    )
+    assert run.history["cost"][-1] < 1e-2
+    report = check_gradient(net, run.w, x[:rows], y[:rows])
+    assert report.passed, report
+
+
 # planted mistakes
 
 
