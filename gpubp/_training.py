@@ -33,7 +33,7 @@ from gpubp._devices import Device, device_of, to_numpy
 from gpubp._network import Network
 from gpubp._typing import Array, Namespace
 from gpubp.callbacks import ProgressBar, TrainingState
-from gpubp.engines import Generic, engine_for
+from gpubp.engines import Generic, engine_for, fastest
 from gpubp.optimizers import Optimizer
 from gpubp.schedules import rate_at
 
@@ -222,7 +222,7 @@ class _Training:
         self.net, self.rows, self.held, self.device = net, rows, held, device
         self.optimizer, self.seed, self.batch_size, self.metric = optimizer, seed, batch_size, metric
         self.l2, self.l1, self.clip_norm = penalties
-        self.engine: Generic = engine_for(rows.x)
+        self.engine: Generic = fastest(engine_for(rows.x))
         self.xp: Namespace = self.engine.xp
         self.steps = 0
         self.norms = [self.norm(part) for part in (rows, held)]
@@ -306,7 +306,7 @@ class _Training:
 
     def step(self, w: Array, g: Array) -> tuple[Array, Any]:
         if isinstance(self.optimizer, Optimizer):
-            return self.optimizer.step(w, g, self.memory, overwrite=True)
+            return self.optimizer.step(w, g, self.memory, overwrite=True, engine=self.engine)
         new: tuple[Array, Any] = self.optimizer.step(w, g, self.memory)
         return new
 
@@ -315,7 +315,8 @@ class _Training:
         engine, xp = self.engine, self.xp
         if self.l2 or self.l1:
             n = self.net.layout.n_matrix_weights
-            (head,) = engine.update(_penalty, (g[:n], w[:n]), (self.l2, self.l1), out=(g[:n],))
+            W_part = g[:n]
+            (head,) = engine.update(_penalty, (W_part, w[:n]), (self.l2, self.l1), out=(W_part,))
             g = engine.join((head, g[n:]), out=g)
         if self.clip_norm is not None:
             size = xp.maximum(xp.max(xp.abs(g)), 1e-30)  # divided out, as a square may overflow

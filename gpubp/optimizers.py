@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from gpubp._catalogue import Catalogue
 from gpubp._checks import Interval, real_number
 from gpubp._typing import Array, Namespace
-from gpubp.engines import engine_for
+from gpubp.engines import Generic, engine_for
 from gpubp.schedules import Schedule, rate_at
 
 __all__ = ["SGD", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "RMSprop", "State", "get", "names"]
@@ -58,15 +58,18 @@ class Optimizer:
         xp = engine_for(w).xp
         return State(0, tuple(xp.zeros_like(w) for _ in range(self.slots)))
 
-    def step(self, w: Array, g: Array, state: State, *, overwrite: bool = False) -> tuple[Array, State]:
+    def step(
+        self, w: Array, g: Array, state: State, *, overwrite: bool = False, engine: Generic | None = None
+    ) -> tuple[Array, State]:
         """One step down the gradient ``g`` (n_weights,) from ``w`` (n_weights,): the new w and state.
 
-        What came in stays as it is, unless ``overwrite`` permits to use its memory for the result.
+        What came in stays as it is, unless ``overwrite`` permits to use its memory for the result; ``engine`` is one
+        for w's library.
         """
-        arrays = (w, g, *state.slots)
         eta = rate_at(self.learning_rate, state.steps)
+        numbers = self.numbers(eta, state.steps + 1)
         out = (w, *state.slots) if overwrite else None
-        new_w, *slots = engine_for(w).update(self.formula, arrays, self.numbers(eta, state.steps + 1), out)
+        new_w, *slots = (engine or engine_for(w)).update(self.formula, (w, g, *state.slots), numbers, out)
         return new_w, State(state.steps + 1, tuple(slots))
 
     def numbers(self, eta: float, t: int) -> tuple[float, ...]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from gpubp._typing import Array, Namespace
 from gpubp.engines.generic import Generic
 from gpubp.engines.numpy import Numpy
 
-__all__ = ["Generic", "Numpy", "engine_for"]
+__all__ = ["Generic", "Numpy", "engine_for", "fastest"]
 
 
 def engine_for(array: Array) -> Generic:
@@ -27,6 +28,16 @@ def engine_for(array: Array) -> Generic:
     """
     engine = _by_type.get(type(array))
     return engine if engine is not None else _find(array)
+
+
+@cache
+def fastest(engine: Generic) -> Generic:
+    """The engine that compiles this one's loops, where there is one: numba is installed and the arrays are NumPy's."""
+    if type(engine) is not Numpy or importlib.util.find_spec("numba") is None:
+        return engine
+    from gpubp.engines.compiled import Compiled
+
+    return Compiled()
 
 
 _by_type: dict[type, Generic] = {}
