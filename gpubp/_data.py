@@ -16,7 +16,17 @@ from gpubp._special import dtype_kind, long_mean, long_sum
 from gpubp._typing import Array
 from gpubp.engines import engine_for
 
-__all__ = ["Rows", "Standardizer", "load_digits", "minibatches", "permutation", "split", "take", "validated"]
+__all__ = [
+    "Rows",
+    "Standardizer",
+    "load_digits",
+    "minibatches",
+    "permutation",
+    "split",
+    "take",
+    "unit_rows",
+    "validated",
+]
 
 
 def load_digits() -> tuple[Any, Any]:
@@ -209,7 +219,7 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
     _check_fits(target, (x, y, s), dtype, net)
     return Rows(
         _to(x_name, x, target, dtype),
-        target.put(y) if labels else _to(y_name, y, target, dtype),
+        _index(target.put(y)) if labels else _to(y_name, y, target, dtype),
         s if s is None else _to(s_name, s, target, dtype),
     )
 
@@ -234,6 +244,14 @@ def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
 def permutation(n: int, seed: int, epoch: int) -> Any:
     """The order of n rows in an epoch (1, 2, ...): keyed by both, so that any epoch can be had alone; NumPy int64."""
     return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def unit_rows(y: Array, n_L: int, like: Array) -> Array | None:
+    """The unit matrix (n_L, n_L) in the dtype of ``like`` where y holds integer classes, else None."""
+    xp = engine_for(y).xp
+    if y.ndim != 1 or not xp.isdtype(y.dtype, "integral"):
+        return None
+    return xp.eye(n_L, dtype=like.dtype, device=native_device(like))
 
 
 def minibatches(order: Array, batch_size: int) -> Iterator[Array]:
@@ -313,6 +331,12 @@ def _check_fits(target: Device, arrays: tuple[Array | None, ...], dtype: str, ne
             f"{target.name} needs {data + weights} bytes for the data and weights, and has {free} free: "
             "train on fewer rows, or with device='cpu'"
         )
+
+
+def _index(y: Array) -> Array:
+    """Classes in the integer dtype that indexes."""
+    xp = engine_for(y).xp
+    return xp.astype(y, xp.arange(1).dtype, copy=False)
 
 
 def _to(name: str, array: Array, target: Device, dtype: str) -> Array:

@@ -26,6 +26,7 @@ from gpubp._data import (
     permutation,
     split,
     take,
+    unit_rows,
     validated,
     watchers,
 )
@@ -45,6 +46,7 @@ _NOT_NEGATIVE = Interval(0.0, math.inf, low_closed=True)
 _POSITIVE = Interval(0.0, math.inf)
 _OPEN_UNIT = Interval(0.0, 1.0)
 _COLUMNS = ("epoch", "cost", "metric", "validation_cost", "validation_metric", "learning_rate", "seconds")
+_MOST_UNITS = 1024  # classes: a unit matrix of 4 MB
 _CHUNK = 4096  # rows of a validation pass at a time
 
 
@@ -225,6 +227,9 @@ class _Training:
         self.engine: Generic = fastest(engine_for(rows.x))
         self.xp: Namespace = self.engine.xp
         self.steps = 0
+        n_L = net.sizes[-1]
+        # Rows of a unit matrix are what integer classes stand for: taking them is quicker than making them.
+        self.units = unit_rows(rows.y, n_L, rows.x) if n_L <= _MOST_UNITS else None
         self.norms = [self.norm(part) for part in (rows, held)]
 
     def go(
@@ -288,8 +293,11 @@ class _Training:
             B = which.shape[0]
             x = engine.gather(rows.x, which, out=room("x", 0, B, rows.x.shape[1]))
             y = engine.gather(rows.y, which)
+            target = y if self.units is None else engine.gather(self.units, y)
             s = None if rows.s is None else engine.gather(rows.s, which)
-            C, g, q = backprop.cost_and_gradient(self.net, engine, state.w, x, y, s, "mean", self.flat, room)
+            C, g, q = backprop.cost_and_gradient(
+                self.net, engine, state.w, x, target, s, "mean", self.flat, room
+            )
             state.learning_rate = rate_at(getattr(self.optimizer, "learning_rate", math.nan), self.steps)
             state.w, self.memory = self.step(state.w, self.penalised(state.w, g))
             self.steps += 1

@@ -27,7 +27,7 @@ class Numpy(Generic):
 
     def gather(self, x: Array, rows: Array, out: Array | None = None) -> Array:
         # "clip" takes straight into out; the default mode would go through a copy.
-        return np.take(x, rows, axis=0, out=out, mode="clip")
+        return x.take(rows, axis=0, out=out, mode="clip")
 
     def affine(self, q: Array, W: Array, b: Array | None, out: Array | None = None) -> Array:
         p = self.library.matmul(q, W.T, out=out)
@@ -45,7 +45,7 @@ class Numpy(Generic):
         return self.library.matmul(Delta.T, q, out=out)
 
     def sum_rows(self, Delta: Array, out: Array | None = None) -> Array:
-        return self.library.sum(Delta, axis=0, out=out)
+        return self.library.add.reduce(Delta, axis=0, out=out)
 
     def weigh(self, Delta: Array, weights: Array | float, out: Array | None = None) -> Array:
         return self.library.multiply(
