@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import gpubp
@@ -47,7 +49,9 @@ def network(case: Case) -> gpubp.Network:
 
 
 def trainer(variant: str, case: Case, dtype: str, epsilon: float) -> Training:
-    """A training of this case; whether the ``fast`` extra is used was settled before gpubp was imported."""
+    """A training of this case, compiled from its first step but for the plain variant, which finds no numba."""
+    with suppress(ModuleNotFoundError):
+        import_module("numba")
     return Training(case, dtype, epsilon)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -224,7 +225,7 @@ class _Training:
         self.net, self.rows, self.held, self.device = net, rows, held, device
         self.optimizer, self.seed, self.batch_size, self.metric = optimizer, seed, batch_size, metric
         self.l2, self.l1, self.clip_norm = penalties
-        self.engine: Generic = fastest(engine_for(rows.x))
+        self.engine: Generic = engine_for(rows.x)
         self.xp: Namespace = self.engine.xp
         self.steps = 0
         n_L = net.sizes[-1]
@@ -236,6 +237,8 @@ class _Training:
         self, w: Array, epochs: int, patience: int | None, callbacks: Sequence[Any], progress: bool
     ) -> Run:
         n = self.rows.x.shape[0]
+        if sys.modules.get("numba") or _pays(self.net, n, epochs, self.batch_size):
+            self.engine = fastest(self.engine)
         state = TrainingState(
             self.net,
             self.device,
@@ -424,6 +427,12 @@ class _CtrlC:
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
+
+
+def _pays(net: Network, n: int, epochs: int, batch_size: int) -> bool:
+    """Whether a run is long enough, about two seconds, to make up for importing numba."""
+    steps = epochs * math.ceil(n / batch_size)
+    return 6e-11 * epochs * n * net.n_weights + 1e-4 * steps > 2.0
 
 
 def _told(watchers: list[Any], state: TrainingState) -> bool:

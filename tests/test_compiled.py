@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,25 @@ def test_loops_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert p[0] == 3.375
     assert list(tmp_path.glob("gpubp_*.py"))
     assert list(tmp_path.rglob("*.nbi"))
+
+
+def test_numba_is_imported_only_where_a_run_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def asking(engine: Numpy) -> Numpy:
+        asked.append(engine)
+        return engine
+
+    monkeypatch.setattr(_training, "fastest", asking)
+    monkeypatch.delitem(sys.modules, "numba")
+    net, X = gpubp.Network((3, 4, 1)), np.zeros((50, 3))
+    gpubp.train(net, X, X[:, 0], epochs=1, device="cpu", progress=False)
+    assert not asked
+    monkeypatch.setattr(_training, "_pays", lambda *_: True)
+    gpubp.train(net, X, X[:, 0], epochs=1, device="cpu", progress=False)
+    assert asked
+
+
+def test_without_numba_numpys_engine_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert fastest.__wrapped__(PLAIN) is PLAIN

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from functools import cache
 from typing import Any
 
@@ -32,12 +33,19 @@ def engine_for(array: Array) -> Generic:
 
 @cache
 def fastest(engine: Generic) -> Generic:
-    """The engine that compiles this one's loops, where there is one: numba is installed and the arrays are NumPy's."""
-    if type(engine) is not Numpy or importlib.util.find_spec("numba") is None:
+    """The engine that compiles this one's loops, where numba is installed and the arrays are NumPy's."""
+    if type(engine) is not Numpy or not _has_numba():
         return engine
     from gpubp.engines.compiled import Compiled
 
     return Compiled()
+
+
+def _has_numba() -> bool:
+    """Whether numba can be imported."""
+    if "numba" in sys.modules:
+        return sys.modules["numba"] is not None
+    return importlib.util.find_spec("numba") is not None
 
 
 _by_type: dict[type, Generic] = {}
