@@ -13,7 +13,7 @@ from gpubp import _training, activations, optimizers
 from gpubp._typing import Array
 from gpubp.engines import fastest
 from gpubp.engines.numpy import Numpy
-from gpubp.engines.trace import Untraceable, trace
+from gpubp.engines.trace import Untraceable, traced
 
 pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
 from gpubp.engines import compiled
@@ -114,11 +114,11 @@ def test_numbers_are_worked_out_in_double_precision() -> None:
 )
 def test_what_isnt_arithmetic_is_left_to_numpy(formula: Any) -> None:
     with pytest.raises(Untraceable):
-        trace(formula, 1, 0, (0,))
+        traced(formula, 1, 0, (0,))
 
 
 def test_one_spelling_for_a_line_said_twice() -> None:
-    source = trace(lambda xp, p: xp.abs(p) * xp.abs(p), 1, 0, (0,))
+    source = traced(lambda xp, p: xp.abs(p) * xp.abs(p), 1, 0, (0,))
     assert source.count("abs(") == 1
 
 
@@ -128,7 +128,7 @@ def test_a_cache_that_cant_be_written_costs_time_alone(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(compiled, "_cache_folder", lambda: tmp_path / "file" / "folder")
     with caplog.at_level(logging.INFO, "gpubp"):
-        module = compiled._module(trace(lambda xp, p: 2.0 * p + 0.125, 1, 0, (0,)))
+        module = compiled._module(traced(lambda xp, p: 2.0 * p + 0.125, 1, 0, (0,)))
     assert "compiled loops aren't kept" in caplog.text
     assert module.numbers() == (2.0, 0.125)
 

@@ -21,7 +21,7 @@ import numpy as np
 from gpubp._typing import Array, Formula, Sigma
 from gpubp.engines.generic import Generic
 from gpubp.engines.numpy import Numpy
-from gpubp.engines.trace import Untraceable, trace
+from gpubp.engines.trace import Untraceable, traced
 
 __all__ = ["Compiled"]
 
@@ -83,7 +83,7 @@ def _pulled(sigma: Hashable) -> Formula:
 def _loop(formula: Formula, arrays: int, numbers: int, into: tuple[int, ...]) -> Callable[..., None] | None:
     """The formula compiled, or None where it can't be."""
     try:
-        module = _module(trace(formula, arrays, numbers, into))
+        module = _module(traced(formula, arrays, numbers, into))
     except Untraceable:
         return None
     import numba

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpubp._typing import Formula
 
-__all__ = ["Untraceable", "trace"]
+__all__ = ["Untraceable", "traced"]
 
 
 class Untraceable(Exception):
@@ -141,7 +141,7 @@ def _plain(number: Any) -> float:
     return float(number)
 
 
-def trace(formula: Formula, arrays: int, numbers: int, into: Sequence[int]) -> str:
+def traced(formula: Formula, arrays: int, numbers: int, into: Sequence[int]) -> str:
     """The formula ``formula(xp, *arrays, *numbers)`` as a loop over flat arrays of one dtype, whose results overwrite
     the arrays numbered ``into``: what may alias what is then known, and the loop is vectorised.
 
