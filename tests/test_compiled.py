@@ -110,6 +110,8 @@ def test_numbers_are_worked_out_in_double_precision() -> None:
         lambda xp, p: xp.maximum(p, p + 1.0),
         lambda xp, p: p + np.ones(3),
         lambda xp, p: xp.sum(p),
+        lambda xp, p: np.maximum(p, 0.0),
+        lambda xp, p: p.shape[0] * p,
     ],
 )
 def test_what_isnt_arithmetic_is_left_to_numpy(formula: Any) -> None:

@@ -155,7 +155,12 @@ def traced(formula: Formula, arrays: int, numbers: int, into: Sequence[int]) -> 
     program = _Program()
     x = [_Symbol(program, f"x{k}", scalar=False) for k in range(arrays)]
     s = [_Symbol(program, f"s{k}", scalar=True) for k in range(numbers)]
-    results = formula(_Names(program), *x, *s)
+    try:
+        results = formula(_Names(program), *x, *s)
+    except Untraceable:
+        raise
+    except Exception as error:  # a user's formula may fail in any way on what isn't an array
+        raise Untraceable(str(error)) from error
     ends = [program.symbol(end).name for end in (results if isinstance(results, tuple) else (results,))]
     known = [*(f"s{k}" for k in range(numbers)), *program.once.values()]
     lines = [
