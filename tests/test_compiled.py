@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gpubp
-from gpubp import _training, activations, optimizers
+from gpubp import _loop, activations, optimizers
 from gpubp._typing import Array
 from gpubp.engines import fastest
 from gpubp.engines.numpy import Numpy
@@ -75,7 +75,7 @@ def test_runs_are_numpys_to_the_bit(hidden: str, monkeypatch: pytest.MonkeyPatch
 
     assert isinstance(fastest(PLAIN), compiled.Compiled)
     fast = run()
-    monkeypatch.setattr(_training, "fastest", lambda engine: engine)
+    monkeypatch.setattr(_loop, "fastest", lambda engine: engine)
     plain = run()
     np.testing.assert_array_equal(fast.w, plain.w)
     assert fast.history["cost"] == plain.history["cost"]
@@ -153,12 +153,12 @@ def test_numba_is_imported_only_where_a_run_is_long(monkeypatch: pytest.MonkeyPa
         asked.append(engine)
         return engine
 
-    monkeypatch.setattr(_training, "fastest", asking)
+    monkeypatch.setattr(_loop, "fastest", asking)
     monkeypatch.delitem(sys.modules, "numba")
     net, X = gpubp.Network((3, 4, 1)), np.zeros((50, 3))
     gpubp.train(net, X, X[:, 0], epochs=1, device="cpu", progress=False)
     assert not asked
-    monkeypatch.setattr(_training, "_pays", lambda *_: True)
+    monkeypatch.setattr(_loop, "_pays", lambda *_: True)
     gpubp.train(net, X, X[:, 0], epochs=1, device="cpu", progress=False)
     assert asked
 

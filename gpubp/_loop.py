@@ -1,0 +1,332 @@
+"""The training loop: written once for every library and device, and the engine does the rest."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gpubp import _metrics, backprop
+from gpubp._data import Rows, index, minibatches, permutation, take, unit_rows
+from gpubp._devices import Device, device_of, to_numpy
+from gpubp._network import Network
+from gpubp._typing import Array, Namespace
+from gpubp.callbacks import ProgressBar, TrainingState
+from gpubp.engines import Generic, engine_for, fastest
+from gpubp.optimizers import Optimizer
+from gpubp.schedules import rate_at
+
+__all__ = ["DivergenceError", "Loop", "Run"]
+
+_COLUMNS = ("epoch", "cost", "metric", "validation_cost", "validation_metric", "learning_rate", "seconds")
+_MOST_UNITS = 1024  # classes: a unit matrix of 4 MB
+_CHUNK = 4096  # rows of a validation pass at a time
+
+
+class DivergenceError(ArithmeticError):
+    """The cost or a weight became NaN or infinite.
+
+    Attributes
+    ----------
+    epoch, batch : where, counted from 1
+    learning_rate : of that step
+    w : the best validated weights, else those at the start of the epoch
+    """
+
+    def __init__(self, what: str, epoch: int, batch: int, learning_rate: float, w: Array) -> None:
+        super().__init__(
+            f"{what} must stay finite, got NaN or inf at epoch {epoch}, batch {batch}, learning rate "
+            f"{learning_rate:g}: lower the learning rate, scale the inputs, or give clip_norm"
+        )
+        self.epoch, self.batch, self.learning_rate, self.w = epoch, batch, learning_rate, w
+        self._what = what
+
+    def __reduce__(self) -> tuple[type[DivergenceError], tuple[Any, ...]]:
+        return type(self), (self._what, self.epoch, self.batch, self.learning_rate, self.w)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What ``train`` gives back.
+
+    Attributes
+    ----------
+    net : the network trained
+    w : (n_weights,), on ``device``: the best by validation cost if validated, else the last
+    history : equally long lists: epoch, cost, metric, validation_cost, validation_metric (None where there is none),
+        learning_rate, seconds; costs without penalties, a training cost or metric taken while the weights moved
+    device : where it ran
+    best_epoch : the epoch that ``w`` is from; 0 for the first weights
+    stopped : "epochs", "patience", "callback" or "interrupted"
+    """
+
+    net: Network
+    w: Array = field(repr=False)
+    history: dict[str, list[Any]] = field(repr=False)
+    device: Device
+    best_epoch: int
+    stopped: str
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.stopped == "interrupted"
+
+    def predict(self, X: Array) -> Array:
+        """q_L (B, n_L) of X (B, n_0), in X's library and device, and w's dtype."""
+        home = device_of(X)
+        with self.device.current():
+            x = self.device.put(X)
+            xp = engine_for(x).xp
+            return home.put(
+                self.net.predict(self.w, x if x.dtype == self.w.dtype else xp.astype(x, self.w.dtype))
+            )
+
+
+class Loop:
+    """The loop and what it holds on to."""
+
+    def __init__(
+        self,
+        net: Network,
+        rows: Rows,
+        held: Rows | None,
+        device: Device,
+        optimizer: Any,
+        seed: int,
+        batch_size: int,
+        penalties: tuple[float, float, float | None],
+        metric: _metrics.Metric | None,
+    ) -> None:
+        self.net, self.rows, self.held, self.device = net, rows, held, device
+        self.optimizer, self.seed, self.batch_size, self.metric = optimizer, seed, batch_size, metric
+        self.l2, self.l1, self.clip_norm = penalties
+        self.engine: Generic = engine_for(rows.x)
+        self.xp: Namespace = self.engine.xp
+        self.steps = 0
+        n_L = net.sizes[-1]
+        # Rows of a unit matrix are what integer classes stand for: taking them is quicker than making them.
+        self.units = unit_rows(rows.y, n_L, rows.x) if n_L <= _MOST_UNITS else None
+        self.norms = [self.norm(part) for part in (rows, held)]
+
+    def go(
+        self, w: Array, epochs: int, patience: int | None, callbacks: Sequence[Any], progress: bool
+    ) -> Run:
+        n = self.rows.x.shape[0]
+        if sys.modules.get("numba") or _pays(self.net, n, epochs, self.batch_size):
+            self.engine = fastest(self.engine)
+        state = TrainingState(
+            self.net,
+            self.device,
+            epochs,
+            n * epochs,
+            w,
+            None if self.metric is None else self.metric.name,
+            history={name: [] for name in _COLUMNS},
+        )
+        bar = ProgressBar() if progress else None
+        everyone = [*callbacks, *([] if bar is None else [bar])]
+        on_batch = [c.on_batch_end for c in everyone if hasattr(c, "on_batch_end")]
+        on_epoch = [c.on_epoch_end for c in everyone if hasattr(c, "on_epoch_end")]
+        self.room = backprop.Workspace(self.engine, w)
+        self.flat = self.engine.buffer(w.shape, w)
+        self.memory = self.optimizer.init(w)
+        best: tuple[float, int, Array] | None = None
+        stopped = "epochs"
+        try:
+            with _CtrlC() as keys, self.engine.quiet():
+                while stopped == "epochs" and state.epoch < epochs:
+                    state.epoch += 1
+                    started, start = time.perf_counter(), self.copy(state.w)
+                    stopped, costs, hits = self.epoch(state, on_batch, keys)
+                    kept = start if best is None else best[2]
+                    self.refuse_divergence(state, costs, kept)
+                    if stopped == "interrupted":
+                        break
+                    self.record(state, costs, hits, started, kept)
+                    validation_cost = state.history["validation_cost"][-1]
+                    if validation_cost is not None and (best is None or validation_cost < best[0]):
+                        best = validation_cost, state.epoch, self.copy(state.w)
+                    if _told(on_epoch, state):
+                        stopped = "callback"
+                    elif keys.pressed:
+                        stopped = "interrupted"
+                    elif stopped == "epochs" and patience is not None and best is not None:
+                        stopped = "patience" if state.epoch - best[1] >= patience else stopped
+        finally:
+            if bar is not None:
+                bar.close()
+        done = len(state.history["epoch"])
+        w, epoch = (state.w, done) if best is None else (best[2], best[1])
+        return Run(self.net, w, state.history, self.device, epoch, stopped)
+
+    def epoch(
+        self, state: TrainingState, on_batch: list[Any], keys: _CtrlC
+    ) -> tuple[str, list[Any], Array | None]:
+        """One pass: why it stopped, each batch's (cost, weight, learning rate), and the metric's sums."""
+        rows, engine, room = self.rows, self.engine, self.room
+        order = index(permutation(rows.x.shape[0], self.seed, state.epoch), rows.x)
+        costs: list[Any] = []
+        hits = None
+        for state.batch, which in enumerate(minibatches(order, self.batch_size), start=1):
+            B = which.shape[0]
+            x = engine.gather(rows.x, which, out=room("x", 0, B, rows.x.shape[1]))
+            y = engine.gather(rows.y, which)
+            target = y if self.units is None else engine.gather(self.units, y)
+            s = None if rows.s is None else engine.gather(rows.s, which)
+            C, g, q = backprop.cost_and_gradient(
+                self.net, engine, state.w, x, target, s, "mean", self.flat, room
+            )
+            state.learning_rate = rate_at(getattr(self.optimizer, "learning_rate", math.nan), self.steps)
+            state.w, self.memory = self.step(state.w, self.penalised(state.w, g))
+            self.steps += 1
+            state.cost, state.rows_done = C, state.rows_done + B
+            costs.append((C, B if s is None else self.xp.sum(s), state.learning_rate))
+            if self.metric is not None:
+                more = self.metric.hits(self.xp, q, y, s)
+                hits = more if hits is None else hits + more
+            if _told(on_batch, state):
+                return "callback", costs, hits
+            if keys.pressed:
+                return "interrupted", costs, hits
+        return "epochs", costs, hits
+
+    def step(self, w: Array, g: Array) -> tuple[Array, Any]:
+        if isinstance(self.optimizer, Optimizer):
+            return self.optimizer.step(w, g, self.memory, overwrite=True, engine=self.engine)
+        new: tuple[Array, Any] = self.optimizer.step(w, g, self.memory)
+        return new
+
+    def penalised(self, w: Array, g: Array) -> Array:
+        """The gradient of the whole objective, clipped."""
+        engine, xp = self.engine, self.xp
+        if self.l2 or self.l1:
+            n = self.net.layout.n_matrix_weights
+            W_part = g[:n]
+            (head,) = engine.update(_penalty, (W_part, w[:n]), (self.l2, self.l1), out=(W_part,))
+            g = engine.join((head, g[n:]), out=g)
+        if self.clip_norm is not None:
+            size = xp.maximum(xp.max(xp.abs(g)), 1e-30)  # divided out, as a square may overflow
+            shrink = xp.minimum(self.clip_norm / size / xp.sqrt(xp.sum((g / size) ** 2)), 1.0)
+            (g,) = engine.update(_times, (g,), (shrink,), out=(g,))
+        return g
+
+    def refuse_divergence(self, state: TrainingState, costs: list[Any], kept: Array) -> None:
+        """Raise if a cost or weight of this epoch isn't finite."""
+        values = self.on_host([C for C, _, _ in costs])
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise DivergenceError("the cost", state.epoch, int(bad[0]) + 1, costs[bad[0]][2], kept)
+        if not bool(self.xp.all(self.xp.isfinite(state.w))):
+            raise DivergenceError("every weight", state.epoch, state.batch, state.learning_rate, kept)
+
+    def record(
+        self, state: TrainingState, costs: list[Any], hits: Array | None, started: float, kept: Array
+    ) -> None:
+        """Add the epoch to the history; here the device is waited for."""
+        values = self.on_host([C for C, _, _ in costs])
+        sizes = [size for _, size, _ in costs]
+        weights = np.asarray(sizes, dtype=np.float64) if self.rows.s is None else self.on_host(sizes)
+        cost = float(np.sum(values * weights) / np.sum(weights))
+        metric = None if self.metric is None else self.metric.finish(to_numpy(hits), self.seen(state))
+        validation_cost, validation_metric = self.validate(state.w)
+        if validation_cost is not None and not math.isfinite(validation_cost):
+            raise DivergenceError("the validation cost", state.epoch, state.batch, state.learning_rate, kept)
+        seconds = time.perf_counter() - started
+        row = (state.epoch, cost, metric, validation_cost, validation_metric, state.learning_rate, seconds)
+        for name, value in zip(_COLUMNS, row, strict=True):
+            state.history[name].append(value)
+
+    def validate(self, w: Array) -> tuple[float | None, float | None]:
+        """Cost and metric of the rows held out."""
+        if self.held is None:
+            return None, None
+        costs, hits = [], []
+        n = self.held.x.shape[0]
+        for start in range(0, n, _CHUNK):
+            x, y, s = (
+                None if part is None else part[start : min(start + _CHUNK, n), ...] for part in self.held
+            )
+            C, q = backprop.batch_cost(self.net, self.engine, w, x, y, s, "sum")
+            costs.append(C)
+            if self.metric is not None:
+                hits.append(self.metric.hits(self.xp, q, y, s))
+        total = n if self.held.s is None else float(self.xp.sum(self.held.s))
+        cost = float(np.sum(self.on_host(costs))) / total
+        if self.metric is None:
+            return cost, None
+        return cost, self.metric.finish(np.sum([to_numpy(h) for h in hits], axis=0), self.norms[1])
+
+    def norm(self, rows: Rows | None) -> Any:
+        """What the metric's sums over these rows are measured by."""
+        if self.metric is None or rows is None:
+            return None
+        with self.engine.quiet():
+            return to_numpy(self.metric.norm(self.xp, rows.y, rows.s))
+
+    def seen(self, state: TrainingState) -> Any:
+        """The norm of the epoch's rows, also where a callback cut it short."""
+        n = self.rows.x.shape[0]
+        done = state.rows_done - n * (state.epoch - 1)
+        if done == n:
+            return self.norms[0]
+        return self.norm(take(self.rows, permutation(n, self.seed, state.epoch)[:done]))
+
+    def on_host(self, scalars: list[Array]) -> Any:
+        """0-d arrays as one NumPy float64 array, in one transfer."""
+        return to_numpy(self.xp.stack(scalars)).astype(np.float64)
+
+    def copy(self, w: Array) -> Array:
+        return self.xp.asarray(w, copy=True)
+
+
+class _CtrlC:
+    """While it is open, the first Ctrl-C sets ``pressed`` and the second raises; in the main thread only."""
+
+    def __enter__(self) -> _CtrlC:
+        self.pressed = False
+        self._before: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            # None: set by another language, and not ours to replace; ignored, as in the background: so be it
+            if self._before in (None, signal.SIG_IGN):
+                self._before = None
+            else:
+                signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def _press(self, signum: int, frame: object) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+
+def _pays(net: Network, n: int, epochs: int, batch_size: int) -> bool:
+    """Whether a run is long enough, about two seconds, to make up for importing numba."""
+    steps = epochs * math.ceil(n / batch_size)
+    return 6e-11 * epochs * n * net.n_weights + 1e-4 * steps > 2.0
+
+
+def _told(watchers: list[Any], state: TrainingState) -> bool:
+    """Tell every watcher; whether one of them stops the run."""
+    answers = [watch(state) for watch in watchers]
+    return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)
+
+
+def _penalty(xp: Namespace, g: Array, W: Array, l2: float, l1: float) -> tuple[Array, ...]:
+    return (g + l2 * W + l1 * xp.sign(W),)
+
+
+def _times(xp: Namespace, g: Array, factor: Array) -> tuple[Array, ...]:
+    return (factor * g,)
