@@ -18,8 +18,6 @@ import gpubp
 
 x, y = 0.8, 0.3
 w = [1.5, -0.7, 2.0]
-
-# Another activation at every node, the input's included.
 sigma = ["tanh", "sigmoid", "softplus", "identity"]
 value: list[Callable[[float], float]] = [
     tanh,

@@ -45,8 +45,6 @@ accuracy = np.mean(read == labels[test])
 print(f"test accuracy {accuracy:.1%} on {len(test)} pictures")
 
 gpubp.save(path, net, run.w, scaler=scaler, labels=range(10))
-
-# Another day, another program: everything needed is in the file.
 model = gpubp.load(path)
 if model.scaler is None or model.labels is None:
     raise SystemExit("the file lost the scaler or the labels")

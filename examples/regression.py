@@ -27,7 +27,6 @@ rng = np.random.default_rng(0)
 x = rng.uniform(0.0, 6.0, (300, 1))
 y = curve(x) + noise * rng.standard_normal((300, 1))
 
-# Inputs around 0 with deviation 1 are what the first weights are made for.
 scaler = gpubp.Standardizer.fit(x)
 net = gpubp.Network((1, 32, 32, 1), hidden="tanh", cost="squared_error")
 # 240 rows make 8 batches of 30, so 400 epochs are 3,200 steps; the learning rate goes down to 0 over all of them.
@@ -47,9 +46,8 @@ left.plot(grid, fit, color="tab:blue", linewidth=3, label=f"fit by a network {ne
 left.plot(grid, curve(grid), color="black", linestyle="--", linewidth=1.2, label="curve behind the data")
 left.set(xlabel="x", ylabel="y", title="Fit")
 left.legend(frameon=False)
-epochs = run.history["epoch"]
-right.plot(epochs, run.history["cost"], color="tab:blue", linewidth=2, label="training")
-right.plot(epochs, run.history["validation_cost"], color="black", linewidth=1, label="validation")
+right.plot(run.history["cost"], color="tab:blue", linewidth=2, label="training")
+right.plot(run.history["validation_cost"], color="black", linewidth=1, label="validation")
 right.axhline(noise**2 / 2, color="0.4", linewidth=1, linestyle="--", label="of the noise alone")
 right.set(xlabel="epoch", ylabel="cost C", yscale="log", title="Training")
 right.legend(frameon=False)

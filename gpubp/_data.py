@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpubp._checks import REALS, Interval
 from gpubp._devices import Device, device_of, native_device, to_numpy
 from gpubp._devices import device as named_device
 from gpubp._network import Network
@@ -214,12 +215,14 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
             f"{y_name} must have shape (n, n_L) with n = {n}, n_L = {n_L}{also}, got {tuple(y.shape)}: "
             "one row of targets an example"
         )
+    if not labels:
+        _check_targets(y_name, y, net)
     if s is not None:
         x, y, s = _weighted(x, y, s, n, s_name)
     _check_fits(target, (x, y, s), dtype, net)
     return Rows(
         _to(x_name, x, target, dtype),
-        _index(target.put(y)) if labels else _to(y_name, y, target, dtype),
+        target.put(y) if labels else _to(y_name, y, target, dtype),
         s if s is None else _to(s_name, s, target, dtype),
     )
 
@@ -319,6 +322,18 @@ def _check_classes(name: str, y: Array, n_L: int) -> None:
         )
 
 
+def _check_targets(name: str, y: Array, net: Network) -> None:
+    cost = net.cost_function
+    xp = engine_for(y).xp
+    if cost.targets == REALS or xp.isdtype(y.dtype, "bool"):
+        return
+    low, high = float(xp.min(y)), float(xp.max(y))
+    if not Interval(low, high, True, True).within(cost.targets):
+        raise ValueError(
+            f"{name} must lie in {cost.targets} for cost {cost.name!r}, got {low:g}..{high:g}: scale or encode it"
+        )
+
+
 def _check_fits(target: Device, arrays: tuple[Array | None, ...], dtype: str, net: Network) -> None:
     free = target.free_bytes()
     if free is None:
@@ -331,12 +346,6 @@ def _check_fits(target: Device, arrays: tuple[Array | None, ...], dtype: str, ne
             f"{target.name} needs {data + weights} bytes for the data and weights, and has {free} free: "
             "train on fewer rows, or with device='cpu'"
         )
-
-
-def _index(y: Array) -> Array:
-    """Classes in the integer dtype that indexes."""
-    xp = engine_for(y).xp
-    return xp.astype(y, xp.arange(1).dtype, copy=False)
 
 
 def _to(name: str, array: Array, target: Device, dtype: str) -> Array:

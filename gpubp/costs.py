@@ -44,6 +44,7 @@ class Partner(NamedTuple):
     Delta: Formula | None = None  # Delta(xp, q, y) -> dC/dp, (B, n)
 
 
+_COUNTS = Interval(0.0, math.inf, low_closed=True)
 _NO_PARTNER = Partner("identity")
 
 
@@ -70,7 +71,8 @@ class Cost:
     name: str
     analytic: bool = False
     check_at: Any = None
-    domain: Interval = REALS
+    domain: Interval = REALS  # of predictions
+    targets: Interval = REALS
     partner: Partner = _NO_PARTNER
     labels: bool = False
 
@@ -228,6 +230,7 @@ def cross_entropy() -> Cost:
         lambda xp, q, y: -_y_over_q(xp, q, y),
         analytic=True,
         domain=Interval(0.0, 1.0, high_closed=True),
+        targets=_COUNTS,
         labels=True,
         partner=Partner(
             "softmax",
@@ -253,6 +256,7 @@ def binary_cross_entropy() -> Cost:
         lambda xp, q, y: _y_over_q(xp, 1.0 - q, 1.0 - y) - _y_over_q(xp, q, y),
         analytic=True,
         domain=Interval(0.0, 1.0, high_closed=True),
+        targets=Interval(0.0, 1.0, low_closed=True, high_closed=True),
         partner=Partner("sigmoid", _binary_from_p, lambda xp, q, y: q - y),
     )
 
@@ -267,5 +271,6 @@ def poisson() -> Cost:
         lambda xp, q, y: 1.0 - _y_over_q(xp, q, y),
         analytic=True,
         domain=Interval(0.0, math.inf),
+        targets=_COUNTS,
         partner=Partner("exp", lambda xp, p, q, y: xp.sum(q - y * p, axis=1), lambda xp, q, y: q - y),
     )

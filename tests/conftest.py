@@ -146,3 +146,9 @@ def jax() -> Any:
 def torch() -> Any:
     """PyTorch."""
     return library("torch")
+
+
+@pytest.fixture
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``device="auto"`` is the CPU, also where there is a GPU."""
+    monkeypatch.setenv("GPUBP_DEVICE", "cpu")
