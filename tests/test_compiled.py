@@ -163,6 +163,11 @@ def test_numba_is_imported_only_where_a_run_is_long(monkeypatch: pytest.MonkeyPa
     assert asked
 
 
-def test_without_numba_numpys_engine_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_numpys_engine_stays(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert fastest.__wrapped__(PLAIN) is PLAIN
+    monkeypatch.delitem(sys.modules, "gpubp.engines.compiled")
+    with caplog.at_level(logging.INFO, "gpubp"):
+        assert fastest.__wrapped__(PLAIN) is PLAIN
+    assert "loops aren't compiled" in caplog.text

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import logging
 from functools import cache
 from typing import Any
 
@@ -18,6 +17,8 @@ from gpubp.engines.generic import Generic
 from gpubp.engines.numpy import Numpy
 
 __all__ = ["Generic", "Numpy", "engine_for", "fastest"]
+
+logger = logging.getLogger("gpubp")
 
 
 def engine_for(array: Array) -> Generic:
@@ -33,19 +34,15 @@ def engine_for(array: Array) -> Generic:
 
 @cache
 def fastest(engine: Generic) -> Generic:
-    """The engine that compiles this one's loops, where numba is installed and the arrays are NumPy's."""
-    if type(engine) is not Numpy or not _has_numba():
+    """The engine that compiles this one's loops, where numba can be imported and the arrays are NumPy's."""
+    if type(engine) is not Numpy:
         return engine
-    from gpubp.engines.compiled import Compiled
-
+    try:
+        from gpubp.engines.compiled import Compiled
+    except ImportError as reason:  # numba isn't there, or refuses this NumPy
+        logger.info("loops aren't compiled: %s", reason)
+        return engine
     return Compiled()
-
-
-def _has_numba() -> bool:
-    """Whether numba can be imported."""
-    if "numba" in sys.modules:
-        return sys.modules["numba"] is not None
-    return importlib.util.find_spec("numba") is not None
 
 
 _by_type: dict[type, Generic] = {}

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+import numba
 import numpy as np
 
 from gpubp._typing import Array, Formula, Sigma
@@ -86,8 +87,6 @@ def _loop(formula: Formula, arrays: int, numbers: int, into: tuple[int, ...]) ->
         module = _module(traced(formula, arrays, numbers, into))
     except Untraceable:
         return None
-    import numba
-
     compiled = numba.njit(error_model="numpy", cache=hasattr(module, "__file__"), nogil=True)(module.loop)
     fixed = {
         dtype: np.array(module.numbers(), dtype=dtype) for dtype in (np.float32, np.float64) if not numbers
