@@ -63,7 +63,8 @@ class Run:
     history : equally long lists: epoch, cost, metric, validation_cost, validation_metric (None where there is none),
         learning_rate, seconds; costs without penalties, a training cost or metric taken while the weights moved
     device : where it ran
-    best_epoch : the epoch that ``w`` is from; 0 for the first weights
+    best_epoch : the epoch that ``w`` is from, the last finished one if Ctrl-C or a callback came within the next; 0 for
+        the first weights
     stopped : "epochs", "patience", "callback" or "interrupted"
     """
 

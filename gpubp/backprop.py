@@ -102,7 +102,7 @@ def forward(
             q = engine.activate(net.sigma[j], p, out=p)
             yield None, q
         else:
-            q = engine.activate(net.sigma[j], p, out=room("q", j, B, n))
+            q = engine.activate(net.sigma[j], p)
             yield p, q
 
 
