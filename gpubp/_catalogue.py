@@ -29,6 +29,15 @@ class Catalogue(Generic[T]):
     def names(self) -> tuple[str, ...]:
         return tuple(self._factories)
 
+    def resolve(self, given: object, ours: Callable[[object], bool], wanted: str) -> T:
+        """``given`` itself where it is one of ours, or the part of that name; ``wanted`` says what else may come."""
+        if ours(given):
+            return given  # type: ignore[return-value]
+        if not isinstance(given, str):
+            article = "an" if self.kind[0] in "aeio" else "a"
+            raise TypeError(f"{article} {self.kind} must be a name or {wanted}".format(type(given).__name__))
+        return self.get(given)
+
     def _get(self, spec: str) -> T:
         match = _CALL.fullmatch(spec.strip())
         name = match[1].lower() if match else spec

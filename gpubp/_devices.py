@@ -17,7 +17,9 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from gpubp._special import dtype_kind
 from gpubp._typing import Array, Namespace, NativeDevice
+from gpubp.engines import Generic, engine_for
 
 logger = logging.getLogger("gpubp")
 
@@ -175,6 +177,37 @@ def to_numpy(array: Array) -> Any:
         return np.from_dlpack(array)
 
 
+def check_alike(
+    name: str,
+    array: Array,
+    w: Array,
+    engine: Generic,
+    model: str = "w",
+    *,
+    dtype: bool = True,
+    real_allowed: bool = False,
+) -> None:
+    """Refuse an array of another library, device or dtype than w, which is called ``model``; nothing is waited for."""
+    if engine_for(array) is not engine:
+        raise TypeError(
+            f"{name} must be an array of {_library(w)} like {model}, got one of {_library(array)}: "
+            f"move it with {_mover(name, w, model)}"
+        )
+    if engine.xp is not np and _moved(array, w):
+        raise RuntimeError(
+            f"{name} must be on {native_device(w)} like {model}, got one on {native_device(array)}: "
+            f"move it with {_mover(name, w, model)}"
+        )
+    if dtype and array.dtype != w.dtype:
+        if (
+            real_allowed
+            and dtype_kind(engine.xp, w.dtype) == "complex"
+            and dtype_kind(engine.xp, array.dtype) == "real"
+        ):
+            return
+        raise TypeError(f"{name} must be {w.dtype} like {model}, got {array.dtype}: convert it with astype")
+
+
 def native_erf(xp: Namespace) -> Callable[[Array], Array] | None:
     """The library's own error function, or None where it has none (NumPy and the standard have none)."""
     own = getattr(xp, "erf", None)
@@ -225,3 +258,20 @@ def _put_cuda(array: Any, target: Device) -> Array:  # needs a GPU
                 f"{target.name} needs {array.nbytes} bytes for this array, and has {target.free_bytes()} free: "
                 "put fewer rows at a time"
             ) from None
+
+
+def _library(array: Array) -> str:
+    name: str = array_api_compat.array_namespace(array).__name__
+    return name.removeprefix("array_api_compat.")
+
+
+def _mover(name: str, w: Array, model: str) -> str:
+    library = _library(w)
+    if library in ("numpy", "cupy"):
+        return f"gpubp.device({device_of(w).name!r}).put({name})"
+    return f"{library}.asarray({name}, device={model}.device)"
+
+
+def _moved(array: Array, w: Array) -> bool:
+    here, there = native_device(w), native_device(array)
+    return here is not None and there is not None and here != there  # None: JAX is tracing

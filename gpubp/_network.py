@@ -8,13 +8,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
 from gpubp import activations, backprop, costs, initializers
 from gpubp._checks import shape_is, whole_number
+from gpubp._devices import check_alike, place
 from gpubp._devices import device as named_device
-from gpubp._devices import device_of, native_device, place
 from gpubp._layout import Layout
 from gpubp._special import dtype_kind
 from gpubp._typing import Array, Namespace, NativeDevice
@@ -220,7 +219,7 @@ class Network:
             name = f"{'Wb'[k // L]}[{k % L}]"
             if part is None:
                 raise ValueError(f"{name} must have shape {shape}, got None: give an array")
-            _alike(name, part, parts[0], engine, "W[0]")
+            check_alike(name, part, parts[0], engine, "W[0]")
             shape_is(
                 name,
                 part,
@@ -314,7 +313,7 @@ class Network:
         if kind == "complex" and (real or not self.analytic):
             why = "going back is for real numbers" if real else "an activation or the cost is not analytic"
             raise TypeError(f"w must be float32 or float64, got {w.dtype}: {why}")
-        _alike("x", x, w, engine)
+        check_alike("x", x, w, engine)
         n_0 = self.sizes[0]
         if x.ndim != 2 or x.shape[1] != n_0:
             shape_is("x", x, (None, n_0), f"(B, n_0) with n_0 = {n_0}", "one example per row")
@@ -329,14 +328,14 @@ class Network:
         B = x.shape[0]
         self._check_y(y, w, engine, B, self.sizes[-1])
         if s is not None:
-            _alike("sample_weight", s, w, engine, real_allowed=True)
+            check_alike("sample_weight", s, w, engine, real_allowed=True)
             shape_is("sample_weight", s, (B,), f"(B,) with B = {B}", "one weight an example")
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}: choose one")
         return engine
 
     def _check_y(self, y: Array, w: Array, engine: Generic, B: int, n_L: int) -> None:
-        _alike("y", y, w, engine, dtype=False)
+        check_alike("y", y, w, engine, dtype=False)
         if y.ndim == 1 and self.cost_function.labels and dtype_kind(engine.xp, y.dtype) is None:
             if not engine.xp.isdtype(y.dtype, "integral"):
                 raise TypeError(
@@ -348,7 +347,7 @@ class Network:
                     f"y must hold classes 0..{n_L - 1} for n_L = {n_L}, got {y.min()}..{y.max()}: number them from 0"
                 )
             return
-        _alike("y", y, w, engine, real_allowed=True)
+        check_alike("y", y, w, engine, real_allowed=True)
         if y.ndim == 1 and n_L == 1:
             shape_is("y", y, (B,), f"(B,) with B = {B}", "one target an example")
         else:
@@ -379,51 +378,3 @@ def _drawn(
             f"an initializer must give the shape it is asked for, {shape}, got {part.shape}: mend it"
         )
     return part
-
-
-def _alike(
-    name: str,
-    array: Array,
-    w: Array,
-    engine: Generic,
-    model: str = "w",
-    *,
-    dtype: bool = True,
-    real_allowed: bool = False,
-) -> None:
-    """Refuse an array of another library, device or dtype than w."""
-    if engine_for(array) is not engine:
-        raise TypeError(
-            f"{name} must be an array of {_library(w)} like {model}, got one of {_library(array)}: "
-            f"move it with {_mover(name, w, model)}"
-        )
-    if engine.xp is not np and _moved(array, w):
-        raise RuntimeError(
-            f"{name} must be on {native_device(w)} like {model}, got one on {native_device(array)}: "
-            f"move it with {_mover(name, w, model)}"
-        )
-    if dtype and array.dtype != w.dtype:
-        if (
-            real_allowed
-            and dtype_kind(engine.xp, w.dtype) == "complex"
-            and dtype_kind(engine.xp, array.dtype) == "real"
-        ):
-            return
-        raise TypeError(f"{name} must be {w.dtype} like {model}, got {array.dtype}: convert it with astype")
-
-
-def _library(array: Array) -> str:
-    name: str = array_api_compat.array_namespace(array).__name__
-    return name.removeprefix("array_api_compat.")
-
-
-def _mover(name: str, w: Array, model: str) -> str:
-    library = _library(w)
-    if library in ("numpy", "cupy"):
-        return f"gpubp.device({device_of(w).name!r}).put({name})"
-    return f"{library}.asarray({name}, device={model}.device)"
-
-
-def _moved(array: Array, w: Array) -> bool:
-    here, there = native_device(w), native_device(array)
-    return here is not None and there is not None and here != there  # None: JAX is tracing

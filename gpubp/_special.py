@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from gpubp._typing import Array, Namespace
 
@@ -83,6 +85,17 @@ def long_mean(xp: Namespace, X: Array, s: Array | None = None) -> Array:
         e = X - mean if s is None else (X - mean) * s[:, None]
         mean = mean + long_sum(xp, e) / total
     return mean
+
+
+def central_differences(f: Callable[[Any], Any], x: Any) -> Any:
+    """The derivative of sum f(x) with respect to every element of x, NumPy float64."""
+    h = 1e-6
+    slopes = np.empty_like(x)
+    for k in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[k] = h
+        slopes[k] = np.sum(f(x + step) - f(x - step)) / (2 * h)
+    return slopes
 
 
 def real(xp: Namespace, z: Array) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 from gpubp._catalogue import Catalogue, spelled
 from gpubp._checks import REALS, Interval, real_number
 from gpubp._devices import native_erf
-from gpubp._special import erf, log1p, real
+from gpubp._special import central_differences, erf, log1p, real
 from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [
@@ -168,12 +168,7 @@ def _check(sigma: Activation) -> None:
         else:
             assert sigma.pullback is not None
             ours = np.asarray(sigma.pullback(np, p, q, g))
-        h = 1e-6
-        theirs = np.empty_like(p)
-        for k in np.ndindex(p.shape):
-            step = np.zeros_like(p)
-            step[k] = h
-            theirs[k] = np.sum(g * (sigma.value(np, p + step) - sigma.value(np, p - step))) / (2 * h)
+        theirs = central_differences(lambda p: g * sigma.value(np, p), p)
     worst = np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs)))
     if not (ours.shape == p.shape and worst <= 1e-6):
         what = "derivative" if sigma.derivative is not None else "pullback"
@@ -195,13 +190,9 @@ def get(activation: str | Activation) -> Activation:
     ValueError : no such name, or numbers it doesn't take
     TypeError : neither a name nor an Activation
     """
-    if isinstance(activation, Activation):
-        return activation
-    if not isinstance(activation, str):
-        raise TypeError(
-            f"an activation must be a name or a gpubp.Activation, got {type(activation).__name__}: wrap it in one"
-        )
-    return _catalogue.get(activation)
+    return _catalogue.resolve(
+        activation, lambda given: isinstance(given, Activation), "a gpubp.Activation, got {}: wrap it in one"
+    )
 
 
 class _BuiltIn(Activation):

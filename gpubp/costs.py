@@ -18,7 +18,7 @@ import numpy as np
 
 from gpubp._catalogue import Catalogue, spelled
 from gpubp._checks import REALS, Interval, real_number
-from gpubp._special import log1p, real
+from gpubp._special import central_differences, log1p, real
 from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [
@@ -104,12 +104,7 @@ def _check(cost: Cost, check_at: Any) -> None:
             f"{say} must treat each row alone, got a row that changes with the others: use axis=1"
         )
     ours = np.asarray(cost.derivative(np, q, y))
-    h = 1e-6
-    theirs = np.empty_like(q)
-    for k in np.ndindex(q.shape):
-        step = np.zeros_like(q)
-        step[k] = h
-        theirs[k] = np.sum(cost.value(np, q + step, y) - cost.value(np, q - step, y)) / (2 * h)
+    theirs = central_differences(lambda q: cost.value(np, q, y), q)
     worst = (
         np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))) if ours.shape == q.shape else math.inf
     )
@@ -132,11 +127,9 @@ def get(cost: str | Cost) -> Cost:
     ValueError : no such name, or numbers it doesn't take
     TypeError : neither a name nor a Cost
     """
-    if isinstance(cost, Cost):
-        return cost
-    if not isinstance(cost, str):
-        raise TypeError(f"a cost must be a name or a gpubp.Cost, got {type(cost).__name__}: wrap it in one")
-    return _catalogue.get(cost)
+    return _catalogue.resolve(
+        cost, lambda given: isinstance(given, Cost), "a gpubp.Cost, got {}: wrap it in one"
+    )
 
 
 class _BuiltIn(Cost):

@@ -46,13 +46,7 @@ def get(initializer: str | Initializer) -> Initializer:
     ValueError : no such name
     TypeError : neither a name nor callable
     """
-    if callable(initializer):
-        return initializer
-    if not isinstance(initializer, str):
-        raise TypeError(
-            f"an initializer must be a name or callable, got {type(initializer).__name__}: give a name"
-        )
-    return _catalogue.get(initializer)
+    return _catalogue.resolve(initializer, callable, "callable, got {}: give a name")
 
 
 def default_for(activation: str) -> str:

@@ -18,9 +18,9 @@ ROOT = PACKAGE.parent
 
 # each module may import from its own floor and those above it in this table; a package counts as one room
 FLOORS = [
-    {"_typing", "_checks", "_catalogue"},
+    {"_typing", "_checks", "_catalogue", "_special"},
     {"_devices", "engines"},
-    {"activations", "costs", "initializers", "optimizers", "schedules", "_layout", "_metrics", "_special"},
+    {"activations", "costs", "initializers", "optimizers", "schedules", "_layout", "_metrics"},
     {"backprop"},
     {"_network", "matrix_calculus", "_verify", "per_example", "curvature"},
     {"_data", "_loop", "_training", "callbacks", "_checkpoint"},
