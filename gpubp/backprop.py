@@ -136,7 +136,7 @@ def targets(net: Net, engine: Generic, y: Array, like: Array) -> Array:
 
 def cost(net: Net, engine: Generic, p: Array, q: Array, y: Array, a: Array | float) -> Array:
     """C = sum_i a_i c_i of the output node's p and q, (B, n_L); 0-d."""
-    xp, C = engine.xp, net.cost_function
+    xp, C = engine.formulas, net.cost_function
     c = C.partner.value(xp, p, q, y) if net.natural else C.value(xp, q, y)
     return a * xp.sum(c) if isinstance(a, float) else xp.sum(a * c)
 
@@ -156,9 +156,9 @@ def output_delta(
     """Delta_L = a o dc/dq_L o sigma_L'(p_L); with its natural partner the cost knows it in one piece."""
     C = net.cost_function
     if net.natural:
-        Delta = C.partner.Delta(engine.xp, q, y)
+        Delta = C.partner.Delta(engine.formulas, q, y)
     else:
-        Delta = engine.pull_back(net.sigma[-1], p, q, C.derivative(engine.xp, q, y))
+        Delta = engine.pull_back(net.sigma[-1], p, q, C.derivative(engine.formulas, q, y))
     if isinstance(a, float) and a == 1.0:
         return Delta
     return engine.weigh(Delta, a, out=room("Delta", len(net.sizes) - 1, *q.shape))

@@ -257,3 +257,27 @@ def test_whole_gradients_agree(cost: str) -> None:
             ours = backprop.cost_and_gradient(net, engine, w_, x_, y_, s_, room=room)
             for a, b in zip(ours, right, strict=True):
                 np.testing.assert_allclose(place.host(a), b, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 10, 32, 33])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_rows_of_narrow_matrices_are_numpys(columns: int, keepdims: bool, axis: int | None) -> None:
+    xp = Numpy().formulas
+    x = np.random.default_rng(0).standard_normal((9, columns))
+    for given in (x, x[::2], np.where(x > 1.0, np.nan, x), x.astype("float32")):
+        ours, theirs = (
+            xp.max(given, axis=axis, keepdims=keepdims),
+            np.max(given, axis=axis, keepdims=keepdims),
+        )
+        np.testing.assert_array_equal(ours, theirs)
+        ours, theirs = (
+            xp.sum(given, axis=axis, keepdims=keepdims),
+            np.sum(given, axis=axis, keepdims=keepdims),
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=2e-6)  # another order
+        assert np.shape(ours) == np.shape(theirs)
+        assert ours.dtype == given.dtype
+    assert xp.sum(x, axis=1, dtype=np.float32).dtype == np.float32
+    assert xp.tanh is np.tanh
+    assert xp.__name__ == "numpy"

@@ -21,6 +21,7 @@ class Generic:
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
+        self.formulas = xp  # the namespace that formulas are given
 
     def quiet(self) -> AbstractContextManager[object]:
         """While it is open, overflow gives inf and 0/0 gives NaN without a warning, as they do on a GPU."""
@@ -42,14 +43,14 @@ class Generic:
 
     def activate(self, sigma: Sigma, p: Array, out: Array | None = None) -> Array:
         """q = sigma(p), (B, n). ``out`` may be p itself."""
-        return sigma.value(self.xp, p)
+        return sigma.value(self.formulas, p)
 
     def pull_back(self, sigma: Sigma, p: Array | None, q: Array, g: Array, out: Array | None = None) -> Array:
         """Delta = dC/dp from g = dC/dq, (B, n): g o sigma'(p). ``out`` may be g itself."""
         if sigma.derivative is None:
             assert sigma.pullback is not None
-            return sigma.pullback(self.xp, p, q, g)
-        return g * sigma.derivative(self.xp, p, q)
+            return sigma.pullback(self.formulas, p, q, g)
+        return g * sigma.derivative(self.formulas, p, q)
 
     def propagate(self, Delta: Array, W: Array, out: Array | None = None) -> Array:
         """dC/dq_i = Delta_j W: (B, n_j), (n_j, n_i) -> (B, n_i)."""

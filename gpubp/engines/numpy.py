@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,39 @@ from gpubp.engines.generic import Generic
 
 __all__ = ["Numpy"]
 
+_NARROW = 32  # columns
 _BLOCK = 16384  # elements: a handful of float32 blocks fill half of a common L2 cache
+
+
+class _Rows:
+    """NumPy, but for the largest and the sum of each row of a narrow matrix, as softmax asks for them: NumPy starts
+    anew at every row, and a transposed copy has long rows instead."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(np, name)
+        setattr(self, name, value)
+        return value
+
+    def max(self, x: Array, /, *, axis: int | None = None, keepdims: bool = False) -> Array:
+        return (
+            _of_rows(np.maximum, x, keepdims) if _narrow(x, axis) else np.max(x, axis=axis, keepdims=keepdims)
+        )
+
+    def sum(
+        self, x: Array, /, *, axis: int | None = None, keepdims: bool = False, dtype: Any = None
+    ) -> Array:
+        if dtype is None and _narrow(x, axis):
+            return _of_rows(np.add, x, keepdims)
+        return np.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+
+def _narrow(x: Array, axis: int | None) -> bool:
+    return axis == 1 and x.ndim == 2 and 1 < x.shape[1] <= _NARROW
+
+
+def _of_rows(ufunc: np.ufunc, x: Array, keepdims: bool) -> Array:
+    of_each = ufunc.reduce(np.ascontiguousarray(x.T), axis=0)
+    return of_each[:, None] if keepdims else of_each
 
 
 class Numpy(Generic):
@@ -21,6 +54,8 @@ class Numpy(Generic):
     def __init__(self, xp: Namespace = np, library: Namespace = np) -> None:
         super().__init__(xp)
         self.library = library  # where functions take out=
+        if xp is np:
+            self.formulas = _Rows()
 
     def buffer(self, shape: tuple[int, ...], like: Array) -> Array | None:
         return self.library.empty(shape, dtype=like.dtype)
@@ -36,7 +71,7 @@ class Numpy(Generic):
     def pull_back(self, sigma: Sigma, p: Array | None, q: Array, g: Array, out: Array | None = None) -> Array:
         if sigma.derivative is None or out is None:
             return super().pull_back(sigma, p, q, g)
-        return self.library.multiply(g, sigma.derivative(self.xp, p, q), out=out)
+        return self.library.multiply(g, sigma.derivative(self.formulas, p, q), out=out)
 
     def propagate(self, Delta: Array, W: Array, out: Array | None = None) -> Array:
         return self.library.matmul(Delta, W, out=out)
