@@ -64,7 +64,7 @@ class Workspace:
     def __init__(self, engine: Generic, like: Array) -> None:
         self._engine, self._like = engine, like
         self._kept: dict[tuple[str, int], Array | None] = {}
-        self._views: dict[int, tuple[Array, Layers]] = {}
+        self._views: dict[str, tuple[Array, Layers]] = {}
 
     def __call__(self, name: str, node: int, rows: int, columns: int) -> Array | None:
         kept = self._kept.get((name, node))
@@ -72,14 +72,11 @@ class Workspace:
             kept = self._kept[name, node] = self._engine.buffer((rows, columns), self._like)
         return kept if kept is None or kept.shape[0] == rows else kept[:rows]
 
-    def views(self, net: Net, w: Array) -> Layers:
-        """``net.layout.views(w)``, made once for a w that is overwritten in place."""
-        kept, layers = self._views.get(id(w), (None, None))
-        if kept is not w or layers is None:
-            layers = net.layout.views(w)
-            if self._engine.buffer((0,), w) is not None:
-                self._views[id(w)] = w, layers
-        return layers
+    def views(self, net: Net, name: str, w: Array) -> Layers:
+        """``net.layout.views(w)``, made anew only where the vector of that name is another array than last time."""
+        if name not in self._views or self._views[name][0] is not w:
+            self._views[name] = w, net.layout.views(w)
+        return self._views[name][1]
 
 
 def no_room(name: str, node: int, rows: int, columns: int) -> None:
@@ -217,7 +214,7 @@ def cost_and_gradient(
     room: Room = no_room,
 ) -> tuple[Array, Array, Array]:
     """(C, dC/dw, q_L), keeping only what going back reads; in ``flat`` and ``room`` where they are given."""
-    layers = _views(net, w, room)
+    layers = _views(net, "w", w, room)
     p, q = zip(*forward(net, engine, layers, x, room, lean=True), strict=True)
     y, a = targets(net, engine, y, q[-1]), row_weights(engine, x.shape[0], s, reduction)
     C = cost(net, engine, p[-1], q[-1], y, a)
@@ -228,8 +225,8 @@ def cost_and_gradient(
     return C, engine.join(dW + db if db[0] is not None else dW, out=flat), q[-1]
 
 
-def _views(net: Net, w: Array, room: Room) -> Layers:
-    return room.views(net, w) if isinstance(room, Workspace) else net.layout.views(w)
+def _views(net: Net, name: str, w: Array, room: Room) -> Layers:
+    return room.views(net, name, w) if isinstance(room, Workspace) else net.layout.views(w)
 
 
 def _flat(
@@ -238,4 +235,4 @@ def _flat(
     """A vector for the gradient and its views, where this engine writes into arrays at all."""
     flat = engine.buffer(w.shape, w) if flat is None else flat
     nothing = [None] * (len(net.sizes) - 1)
-    return flat, (nothing, nothing) if flat is None else _views(net, flat, room)
+    return flat, (nothing, nothing) if flat is None else _views(net, "gradient", flat, room)

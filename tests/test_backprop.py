@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -384,3 +385,17 @@ def test_complex_numbers_that_are_refused(parts: dict[str, Any], words: str) -> 
     for forward in (net.forward, net.predict):
         with pytest.raises(TypeError, match=start + words):
             forward(w, x)
+
+
+def test_a_workspace_lets_go_of_weights_that_were_replaced() -> None:
+    net = Network((2, 3, 1))
+    room = backprop.Workspace(engine_for(np.zeros(1)), np.zeros(1))
+    first = net.init()
+    layers = room.views(net, "w", first)
+    assert room.views(net, "w", first) is layers
+    gone = weakref.ref(first)
+    del first, layers
+    second = net.init(1)
+    W, _ = room.views(net, "w", second)
+    assert gone() is None
+    assert np.shares_memory(W[0], second)
