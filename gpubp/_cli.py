@@ -203,12 +203,14 @@ def _forward(net: Network, w: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
 
 
 def _score(q: NDArray[Any], y: NDArray[Any], classify: bool) -> str:
-    if classify:
-        return f"accuracy {100 * (q.argmax(axis=1) == y).mean():.2f} %"
-    spread = ((y - y.mean()) ** 2).sum()
-    if spread == 0:
+    from gpubp._metrics import accuracy, r2
+
+    metric = accuracy if classify else r2
+    norm = metric.norm(np, y, None)
+    if not np.all(norm):
         return "R2 undefined, the target is constant"
-    return f"R2 {1 - ((q[:, 0] - y) ** 2).sum() / spread:.4f}"
+    found = metric.finish(metric.hits(np, q, y, None), norm)
+    return f"accuracy {100 * found:.2f} %" if classify else f"R2 {found:.4f}"
 
 
 def _say_run(run: Run, n: int, validated: bool) -> None:

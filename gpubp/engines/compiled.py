@@ -103,14 +103,14 @@ def _module(source: str) -> ModuleType:
     """The source as a module: of a file in the user's cache, as numba keeps machine code beside files; where none can
     be written, of memory, and compiled anew by every process."""
     name = f"gpubp_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
-    path = _cache_folder() / f"{name}.py"
     try:
+        path = _cache_folder() / f"{name}.py"
         if not path.exists() or path.read_text(encoding="utf-8") != source:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_suffix(f".{os.getpid()}.part")
             beside.write_text(source, encoding="utf-8")
             beside.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         logger.info("compiled loops aren't kept: %s", error)
         module = ModuleType(name)
         exec(compile(source, name, "exec"), module.__dict__)
@@ -126,9 +126,9 @@ def _module(source: str) -> ModuleType:
 
 def _cache_folder() -> Path:
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "gpubp"
