@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import gpubp
@@ -50,8 +49,7 @@ def network(case: Case) -> gpubp.Network:
 
 def trainer(variant: str, case: Case, dtype: str, epsilon: float) -> Training:
     """A training of this case, compiled from its first step but for the plain variant, which finds no numba."""
-    with suppress(ModuleNotFoundError):
-        import_module("numba")
+    os.environ["GPUBP_COMPILE"] = "never" if variant == "plain" else "always"
     return Training(case, dtype, epsilon)
 
 

@@ -43,6 +43,6 @@ class Layout:
     def views(self, w: Array) -> tuple[list[Array], list[Array]]:
         """(all W, all b) as views of w; b is a list of None without biases."""
         reshape = engine_for(w).xp.reshape
-        parts = [reshape(w[here], shape) for here, shape in self._slices]
+        parts = [w[here] if len(shape) == 1 else reshape(w[here], shape) for here, shape in self._slices]
         depth = len(self.sizes) - 1
         return parts[:depth], parts[depth:] or [None] * depth

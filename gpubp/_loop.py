@@ -8,25 +8,25 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gpubp import _metrics, backprop
-from gpubp._data import Rows, index, minibatches, permutation, take, unit_rows
+from gpubp._data import Rows, index, permutation, take
+from gpubp._descent import Descent, Done
 from gpubp._devices import Device, device_of, to_numpy
 from gpubp._network import Network
+from gpubp._threads import limited
 from gpubp._typing import Array, Namespace
 from gpubp.callbacks import ProgressBar, TrainingState
-from gpubp.engines import Generic, engine_for, fastest
-from gpubp.optimizers import Optimizer
-from gpubp.schedules import rate_at
+from gpubp.engines import Generic, engine_for
 
 __all__ = ["DivergenceError", "Loop", "Run"]
 
 _COLUMNS = ("epoch", "cost", "metric", "validation_cost", "validation_metric", "learning_rate", "seconds")
-_MOST_UNITS = 1024  # classes: a unit matrix of 4 MB
 _CHUNK = 4096  # rows of a validation pass at a time
 
 
@@ -105,29 +105,24 @@ class Loop:
         batch_size: int,
         penalties: tuple[float, float, float | None],
         metric: _metrics.Metric | None,
+        threads: int | None,
     ) -> None:
+        self.threads = threads
         self.net, self.rows, self.held, self.device = net, rows, held, device
-        self.optimizer, self.seed, self.batch_size, self.metric = optimizer, seed, batch_size, metric
-        self.l2, self.l1, self.clip_norm = penalties
+        self.optimizer, self.seed, self.batch_size = optimizer, seed, batch_size
+        self.penalties, self.metric = penalties, metric
         self.engine: Generic = engine_for(rows.x)
         self.xp: Namespace = self.engine.xp
-        self.steps = 0
-        n_L = net.sizes[-1]
-        # Rows of a unit matrix are what integer classes stand for: taking them is quicker than making them.
-        self.units = unit_rows(rows.y, n_L, rows.x) if n_L <= _MOST_UNITS else None
         self.norms = [self.norm(part) for part in (rows, held)]
 
     def go(
         self, w: Array, epochs: int, patience: int | None, callbacks: Sequence[Any], progress: bool
     ) -> Run:
-        n = self.rows.x.shape[0]
-        if sys.modules.get("numba") or _pays(self.net, n, epochs, self.batch_size):
-            self.engine = fastest(self.engine)
         state = TrainingState(
             self.net,
             self.device,
             epochs,
-            n * epochs,
+            self.rows.x.shape[0] * epochs,
             w,
             None if self.metric is None else self.metric.name,
             history={name: [] for name in _COLUMNS},
@@ -136,22 +131,23 @@ class Loop:
         everyone = [*callbacks, *([] if bar is None else [bar])]
         on_batch = [c.on_batch_end for c in everyone if hasattr(c, "on_batch_end")]
         on_epoch = [c.on_epoch_end for c in everyone if hasattr(c, "on_epoch_end")]
-        self.room = backprop.Workspace(self.engine, w)
-        self.flat = self.engine.buffer(w.shape, w)
-        self.memory = self.optimizer.init(w)
+        self.descent = Descent(
+            self.net, self.rows, w, self.optimizer, self.batch_size, self.penalties, self.metric, epochs
+        )
+        self.most = 1 if any(hasattr(c, "on_batch_end") for c in callbacks) else sys.maxsize
         best: tuple[float, int, Array] | None = None
         stopped = "epochs"
         try:
-            with _CtrlC() as keys, self.engine.quiet():
+            with _CtrlC() as keys, self.engine.quiet(), self.few_threads():
                 while stopped == "epochs" and state.epoch < epochs:
                     state.epoch += 1
                     started, start = time.perf_counter(), self.copy(state.w)
-                    stopped, costs, hits = self.epoch(state, on_batch, keys)
+                    stopped, done, hits = self.epoch(state, on_batch, keys)
                     kept = start if best is None else best[2]
-                    self.refuse_divergence(state, costs, kept)
+                    self.refuse_divergence(state, done, kept)
                     if stopped == "interrupted":
                         break
-                    self.record(state, costs, hits, started, kept)
+                    self.record(state, done, hits, started, kept)
                     validation_cost = state.history["validation_cost"][-1]
                     if validation_cost is not None and (best is None or validation_cost < best[0]):
                         best = validation_cost, state.epoch, self.copy(state.w)
@@ -164,77 +160,56 @@ class Loop:
         finally:
             if bar is not None:
                 bar.close()
-        done = len(state.history["epoch"])
-        w, epoch = (state.w, done) if best is None else (best[2], best[1])
+        finished = len(state.history["epoch"])
+        w, epoch = (state.w, finished) if best is None else (best[2], best[1])
         return Run(self.net, w, state.history, self.device, epoch, stopped)
+
+    def few_threads(self) -> AbstractContextManager[Any]:
+        if self.threads is None and not self.descent.recorded:  # a short run, or another library's business
+            return nullcontext()
+        return limited(self.threads, 6.0 * self.batch_size * self.net.n_weights)
 
     def epoch(
         self, state: TrainingState, on_batch: list[Any], keys: _CtrlC
-    ) -> tuple[str, list[Any], Array | None]:
-        """One pass: why it stopped, each batch's (cost, weight, learning rate), and the metric's sums."""
-        rows, engine, room = self.rows, self.engine, self.room
-        order = index(permutation(rows.x.shape[0], self.seed, state.epoch), rows.x)
-        costs: list[Any] = []
-        hits = None
-        for state.batch, which in enumerate(minibatches(order, self.batch_size), start=1):
-            B = which.shape[0]
-            x = engine.gather(rows.x, which, out=room("x", 0, B, rows.x.shape[1]))
-            y = engine.gather(rows.y, which)
-            target = y if self.units is None else engine.gather(self.units, y)
-            s = None if rows.s is None else engine.gather(rows.s, which)
-            C, g, q = backprop.cost_and_gradient(
-                self.net, engine, state.w, x, target, s, "mean", self.flat, room
+    ) -> tuple[str, list[Done], Array | None]:
+        """One pass: why it stopped, what came of its steps, and the metric's sums."""
+        descent = self.descent
+        order = index(permutation(self.rows.x.shape[0], self.seed, state.epoch), self.rows.x)
+        everything: list[Done] = []
+        hits, first = None, descent.steps
+        for which in descent.portions(order, self.most):
+            done = descent.go(which)
+            everything.append(done)
+            last = (-1,) if which.ndim == 2 else ()
+            state.w, state.cost, state.learning_rate = (
+                descent.w,
+                done.C[last],
+                float(np.asarray(done.rate)[last]),
             )
-            state.learning_rate = rate_at(getattr(self.optimizer, "learning_rate", math.nan), self.steps)
-            state.w, self.memory = self.step(state.w, self.penalised(state.w, g))
-            self.steps += 1
-            state.cost, state.rows_done = C, state.rows_done + B
-            costs.append((C, B if s is None else self.xp.sum(s), state.learning_rate))
-            if self.metric is not None:
-                more = self.metric.hits(self.xp, q, y, s)
-                hits = more if hits is None else hits + more
+            state.batch, state.rows_done = descent.steps - first, state.rows_done + math.prod(which.shape)
+            if done.hits is not None:
+                hits = done.hits if hits is None else hits + done.hits
             if _told(on_batch, state):
-                return "callback", costs, hits
+                return "callback", everything, hits
             if keys.pressed:
-                return "interrupted", costs, hits
-        return "epochs", costs, hits
+                return "interrupted", everything, hits
+        return "epochs", everything, hits
 
-    def step(self, w: Array, g: Array) -> tuple[Array, Any]:
-        if isinstance(self.optimizer, Optimizer):
-            return self.optimizer.step(w, g, self.memory, overwrite=True, engine=self.engine)
-        new: tuple[Array, Any] = self.optimizer.step(w, g, self.memory)
-        return new
-
-    def penalised(self, w: Array, g: Array) -> Array:
-        """The gradient of the whole objective, clipped."""
-        engine, xp = self.engine, self.xp
-        if self.l2 or self.l1:
-            n = self.net.layout.n_matrix_weights
-            W_part = g[:n]
-            (head,) = engine.update(_penalty, (W_part, w[:n]), (self.l2, self.l1), out=(W_part,))
-            g = engine.join((head, g[n:]), out=g)
-        if self.clip_norm is not None:
-            size = xp.maximum(xp.max(xp.abs(g)), 1e-30)  # divided out, as a square may overflow
-            shrink = xp.minimum(self.clip_norm / size / xp.sqrt(xp.sum((g / size) ** 2)), 1.0)
-            (g,) = engine.update(_times, (g,), (shrink,), out=(g,))
-        return g
-
-    def refuse_divergence(self, state: TrainingState, costs: list[Any], kept: Array) -> None:
+    def refuse_divergence(self, state: TrainingState, done: list[Done], kept: Array) -> None:
         """Raise if a cost or weight of this epoch isn't finite."""
-        values = self.on_host([C for C, _, _ in costs])
-        bad = np.flatnonzero(~np.isfinite(values))
+        bad = np.flatnonzero(~np.isfinite(self.on_host([C for C, _, _, _ in done])))
         if bad.size:
-            raise DivergenceError("the cost", state.epoch, int(bad[0]) + 1, costs[bad[0]][2], kept)
+            rates = np.concatenate([np.reshape(rate, -1) for _, _, rate, _ in done])
+            raise DivergenceError("the cost", state.epoch, int(bad[0]) + 1, float(rates[bad[0]]), kept)
         if not bool(self.xp.all(self.xp.isfinite(state.w))):
             raise DivergenceError("every weight", state.epoch, state.batch, state.learning_rate, kept)
 
     def record(
-        self, state: TrainingState, costs: list[Any], hits: Array | None, started: float, kept: Array
+        self, state: TrainingState, done: list[Done], hits: Array | None, started: float, kept: Array
     ) -> None:
         """Add the epoch to the history; here the device is waited for."""
-        values = self.on_host([C for C, _, _ in costs])
-        sizes = [size for _, size, _ in costs]
-        weights = np.asarray(sizes, dtype=np.float64) if self.rows.s is None else self.on_host(sizes)
+        values = self.on_host([C for C, _, _, _ in done])
+        weights = self.on_host([size for _, size, _, _ in done])
         cost = float(np.sum(values * weights) / np.sum(weights))
         metric = None if self.metric is None else self.metric.finish(to_numpy(hits), self.seen(state))
         validation_cost, validation_metric = self.validate(state.w)
@@ -280,9 +255,12 @@ class Loop:
             return self.norms[0]
         return self.norm(take(self.rows, permutation(n, self.seed, state.epoch)[:done]))
 
-    def on_host(self, scalars: list[Array]) -> Any:
-        """0-d arrays as one NumPy float64 array, in one transfer."""
-        return to_numpy(self.xp.stack(scalars)).astype(np.float64)
+    def on_host(self, values: list[Any]) -> Any:
+        """Numbers, or arrays of up to one axis, as one NumPy float64 array, in one transfer."""
+        if isinstance(values[0], int):
+            return np.asarray(values, dtype=np.float64)
+        flat = [self.xp.reshape(value, (-1,)) for value in values]
+        return to_numpy(self.xp.concat(flat)).astype(np.float64)
 
     def copy(self, w: Array) -> Array:
         return self.xp.asarray(w, copy=True)
@@ -313,21 +291,7 @@ class _CtrlC:
             signal.signal(signal.SIGINT, self._before)
 
 
-def _pays(net: Network, n: int, epochs: int, batch_size: int) -> bool:
-    """Whether a run is long enough, about two seconds, to make up for importing numba."""
-    steps = epochs * math.ceil(n / batch_size)
-    return 6e-11 * epochs * n * net.n_weights + 1e-4 * steps > 2.0
-
-
 def _told(watchers: list[Any], state: TrainingState) -> bool:
     """Tell every watcher; whether one of them stops the run."""
     answers = [watch(state) for watch in watchers]
     return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)
-
-
-def _penalty(xp: Namespace, g: Array, W: Array, l2: float, l1: float) -> tuple[Array, ...]:
-    return (g + l2 * W + l1 * xp.sign(W),)
-
-
-def _times(xp: Namespace, g: Array, factor: Array) -> tuple[Array, ...]:
-    return (factor * g,)

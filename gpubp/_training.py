@@ -46,6 +46,7 @@ def train(
     patience: int | None = None,
     callbacks: Sequence[Any] = (),
     progress: bool = True,
+    threads: int | None = None,
 ) -> Run:
     """Train a network by minibatch gradient descent.
 
@@ -71,13 +72,15 @@ def train(
     patience : stop after so many epochs without a lower validation cost
     callbacks : objects with ``on_batch_end(state)`` and/or ``on_epoch_end(state)``; see ``gpubp.callbacks``
     progress : show a progress bar on stderr
+    threads : that share a matrix product of NumPy's while it runs (needs threadpoolctl, of the extra ``fast``); None
+        is as the machine is set, but one for steps too small to share where they are compiled
 
     Ctrl-C, in the main thread, lets the batch finish and gives the best weights so far back; twice stops at once.
 
     Raises
     ------
     ValueError, TypeError : an argument that isn't as above; nothing was changed
-    RuntimeError : the device can't be used
+    RuntimeError : the device can't be used, or ``threads`` can't be set
     MemoryError : the data doesn't fit the device
     DivergenceError : the cost or a weight became non-finite
     """
@@ -98,6 +101,7 @@ def train(
     chosen_metric = _metrics.metric_for(metric, net.cost_function.name)
     descent = optimizers.get(optimizer)
     told = watchers(callbacks)
+    threads = None if threads is None else whole_number("threads", threads)
     dtype = dtype_of(X, dtype)
     target = device if isinstance(device, Device) else home_for(X, device)
     with target.current():
@@ -115,5 +119,7 @@ def train(
             )
         first = target.put(net.init(seed, dtype=dtype)) if w is None else first_weights(net, w, target, dtype)
         logger.info("training %r on %s (%s)", net, target.name, target.description)
-        loop = Loop(net, rows, held, target, descent, seed, batch_size, (l2, l1, clip_norm), chosen_metric)
+        loop = Loop(
+            net, rows, held, target, descent, seed, batch_size, (l2, l1, clip_norm), chosen_metric, threads
+        )
         return loop.go(first, epochs, patience, told, progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -66,11 +67,23 @@ class Optimizer:
         What came in stays as it is, unless ``overwrite`` permits to use its memory for the result; ``engine`` is one
         for w's library.
         """
-        eta = rate_at(self.learning_rate, state.steps)
-        numbers = self.numbers(eta, state.steps + 1)
-        out = (w, *state.slots) if overwrite else None
-        new_w, *slots = (engine or engine_for(w)).update(self.formula, (w, g, *state.slots), numbers, out)
-        return new_w, State(state.steps + 1, tuple(slots))
+        eta, t = rate_at(self.learning_rate, state.steps), state.steps + 1
+        new_w, *slots = self.descend(engine or engine_for(w), w, g, state.slots, eta, t, overwrite=overwrite)
+        return new_w, State(t, tuple(slots))
+
+    def descend(
+        self,
+        engine: Generic,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],
+        eta: Any,
+        t: Any,
+        overwrite: bool = False,
+    ) -> tuple[Array, ...]:
+        """(w, *slots) after step t = 1, 2, ... at the learning rate eta."""
+        out = (w, *slots) if overwrite else None
+        return engine.update(self.formula, (w, g, *slots), self.numbers(eta, t), out)
 
     def numbers(self, eta: float, t: int) -> tuple[float, ...]:
         """What the formula needs besides arrays, at learning rate eta and step t."""

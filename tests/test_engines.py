@@ -202,7 +202,21 @@ def test_numpy_updates_in_blocks_that_stay_in_cache() -> None:
         w = np.zeros(40000)
         engine.update(formula, [w], [sizes[name]], [w])
         assert (w == 1).all()
-    assert sizes == {"numpy": [16384, 16384, 7232], "cupy": [40000]}
+    assert sizes == {"numpy": [6144] * 6 + [3136], "cupy": [40000]}
+
+
+@pytest.mark.parametrize("name", ["identity", "tanh", "softmax"])
+def test_large_matrices_go_in_blocks_of_rows(name: str) -> None:
+    sigma = activations.get(name)
+    rng = np.random.default_rng(0)
+    p, g = rng.standard_normal((2, 1000, 37))
+    q = sigma.value(np, p)
+    Delta = Generic(np).pull_back(sigma, p, q, g)
+    for out in (p.copy(), np.empty_like(p)):
+        np.testing.assert_array_equal(Numpy().activate(sigma, p, out=out), q)
+        np.testing.assert_array_equal(Numpy().pull_back(sigma, p, q, g, out=out), Delta)
+    np.testing.assert_array_equal(Numpy().pull_back(sigma, p, q, g, out=g), Delta)
+    np.testing.assert_array_equal(Numpy().activate(sigma, p, out=p), q)
 
 
 def test_quiet(place64: Place) -> None:

@@ -23,7 +23,7 @@ FLOORS = [
     {"activations", "costs", "initializers", "optimizers", "schedules", "_layout", "_metrics"},
     {"backprop"},
     {"_network", "matrix_calculus", "_verify", "per_example", "curvature"},
-    {"_data", "_loop", "_training", "callbacks", "_checkpoint"},
+    {"_data", "_descent", "_loop", "_threads", "_training", "callbacks", "_checkpoint"},
     {"sklearn", "plots", "_explain", "_cli", "_options", "_table", "export", "distributed"},
     {"__init__", "__main__"},
 ]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from typing import Any
 
@@ -16,9 +15,7 @@ from gpubp._typing import Array, Namespace
 from gpubp.engines.generic import Generic
 from gpubp.engines.numpy import Numpy
 
-__all__ = ["Generic", "Numpy", "engine_for", "fastest"]
-
-logger = logging.getLogger("gpubp")
+__all__ = ["Generic", "Numpy", "engine_for"]
 
 
 def engine_for(array: Array) -> Generic:
@@ -30,19 +27,6 @@ def engine_for(array: Array) -> Generic:
     """
     engine = _by_type.get(type(array))
     return engine if engine is not None else _find(array)
-
-
-@cache
-def fastest(engine: Generic) -> Generic:
-    """The engine that compiles this one's loops, where numba can be imported and the arrays are NumPy's."""
-    if type(engine) is not Numpy:
-        return engine
-    try:
-        from gpubp.engines.compiled import Compiled
-    except ImportError as reason:  # numba isn't there, or refuses this NumPy
-        logger.info("loops aren't compiled: %s", reason)
-        return engine
-    return Compiled()
 
 
 _by_type: dict[type, Generic] = {}

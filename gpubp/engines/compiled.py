@@ -1,6 +1,6 @@
-"""NumPy's verbs with their arithmetic compiled by numba into one pass each (the extra ``fast``).
+"""Training steps compiled by numba, many in one call (the extra ``fast``).
 
-Products and exp, log and tanh stay NumPy's, which are faster. A formula that can't be traced runs as it does there.
+The step is run once on promises, by the generic engine, and written down as loops: the formulas stay the only spelling.
 """
 
 from __future__ import annotations
@@ -10,99 +10,118 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable, Hashable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
-import numba
 import numpy as np
 
-from gpubp._typing import Array, Formula, Sigma
+from gpubp._typing import Array
+from gpubp.engines import lazy
 from gpubp.engines.generic import Generic
-from gpubp.engines.numpy import Numpy
-from gpubp.engines.trace import Untraceable, traced
+from gpubp.engines.lazy import Batch, Graph, Promise, Untraceable
+from gpubp.engines.program import Program
 
-__all__ = ["Compiled"]
+__all__ = ["Recorded", "Step", "Untraceable"]
 
 logger = logging.getLogger("gpubp")
 
-
-class Compiled(Numpy):
-    """Where a result may overwrite one of its arguments, one compiled loop does it."""
-
-    def activate(self, sigma: Sigma, p: Array, out: Array | None = None) -> Array:
-        loop = _loop(sigma.value, 1, 0, (0,)) if out is not None and out is p and _flat(p) else None
-        if loop is None:
-            return super().activate(sigma, p, out)
-        loop((), p.reshape(-1))
-        return p
-
-    def pull_back(self, sigma: Sigma, p: Array | None, q: Array, g: Array, out: Array | None = None) -> Array:
-        loop = (
-            _loop(_pulled(cast(Hashable, sigma)), 3, 0, (2,)) if out is g and _flat(g) and _flat(q) else None
-        )
-        if loop is None:
-            return super().pull_back(sigma, p, q, g, out)
-        loop((), (q if p is None else p).reshape(-1), q.reshape(-1), g.reshape(-1))
-        return g
-
-    def update(
-        self,
-        formula: Formula,
-        arrays: Sequence[Array],
-        numbers: Sequence[Array | float] = (),
-        out: Sequence[Array] | None = None,
-    ) -> tuple[Array, ...]:
-        if out is None:
-            return super().update(formula, arrays, numbers)
-        places = {id(array): k for k, array in enumerate(arrays)}
-        into = tuple(places.get(id(array), -1) for array in out)
-        loop = _loop(formula, len(arrays), len(numbers), into) if -1 not in into else None
-        if loop is None:
-            return super().update(formula, arrays, numbers, out)
-        loop(numbers, *arrays)
-        return tuple(out)
+# step(engine, fixed, states, which, *numbers) -> (new states, results)
+Step = Callable[..., tuple[Sequence[Promise], Sequence[Promise]]]
 
 
-def _flat(array: Array) -> bool:
-    return bool(array.flags.c_contiguous)
+class Recorded:
+    """Steps over minibatches of B rows, as one compiled function.
+
+    Parameters
+    ----------
+    step : ``step(engine, fixed, states, which, *numbers)`` gives the new states, in order, and results: numbers or
+        vectors; ``fixed`` and ``states`` are arrays by name, ``which`` (B,) the rows of the minibatch
+    fixed, states : NumPy arrays; the states are overwritten
+    numbers : how many numbers each step is given
+
+    Raises
+    ------
+    Untraceable : the step does something that can't be written down
+    """
+
+    def __init__(
+        self, step: Step, fixed: Mapping[str, Array], states: Mapping[str, Array], B: int, numbers: int
+    ) -> None:
+        dtype = next(iter(states.values())).dtype
+        graph = Graph(dtype)
+        promised = {
+            name: graph.input(name, array.shape, array.dtype) for name, array in {**fixed, **states}.items()
+        }
+        given = [graph.input("which", (Batch(B),), np.int64)]
+        given += [graph.input(f"number{k}", ()) for k in range(numbers)]
+        try:
+            new, results = step(
+                Generic(lazy.xp),
+                {name: promised[name] for name in fixed},
+                {name: promised[name] for name in states},
+                *given,
+            )
+            program = Program(
+                graph, [(promised[name], end) for name, end in zip(states, new, strict=True)], results, given
+            )
+        except Untraceable:
+            raise
+        except Exception as error:  # a user's formula may fail in any way on what isn't an array
+            raise Untraceable(f"{type(error).__name__}: {error}") from error
+        self.dtype, self.shapes, self.source = dtype, [result.shape for result in results], program.source
+        self.constants = program.constants
+        self.arrays = program.arrays({**fixed, **states})
+
+    @property
+    def kept(self) -> bool:
+        """Whether this was compiled on this machine before, for whatever sizes."""
+        return (_cache_folder() / f"{_title(self.source)}.py").exists()
+
+    def compile(self) -> None:
+        """Get ready to run.
+
+        Raises
+        ------
+        ImportError : numba or SciPy isn't there, or refuses this NumPy
+        """
+        _compiled(self.source)
+
+    def run(self, which: Array, *numbers: Array) -> list[Array]:
+        """Steps one after another, on the rows ``which`` (steps, B), with their numbers, (steps,) each: the results,
+        with one more axis in front."""
+        steps = which.shape[0]
+        results = [np.empty((steps, *shape), self.dtype) for shape in self.shapes]
+        _compiled(self.source)(steps, self.constants, which, *numbers, *results, *self.arrays)
+        return results
+
+
+@lru_cache(maxsize=64)
+def _compiled(source: str) -> Any:
+    import numba
+    import scipy.linalg  # noqa: F401 -- numba's products are SciPy's
+
+    module = _module(source)
+    logger.info("training steps are compiled: %s", module.__name__)
+    return numba.njit(error_model="numpy", cache=hasattr(module, "__file__"), nogil=True)(module.run)
 
 
 @cache
-def _pulled(sigma: Hashable) -> Formula:
-    """``g o sigma'(p)``, as the generic engine has it."""
-
-    def formula(xp: Any, p: Any, q: Any, g: Any) -> Any:
-        return Generic(xp).pull_back(cast(Sigma, sigma), p, q, g)
-
-    return formula
+def _elementary() -> str:
+    """The text of what is compiled into every loop."""
+    return Path(__file__).with_name("elementary.py").read_text(encoding="utf-8")
 
 
-@cache
-def _loop(formula: Formula, arrays: int, numbers: int, into: tuple[int, ...]) -> Callable[..., None] | None:
-    """The formula compiled, or None where it can't be."""
-    try:
-        module = _module(traced(formula, arrays, numbers, into))
-    except Untraceable:
-        return None
-    compiled = numba.njit(error_model="numpy", cache=hasattr(module, "__file__"), nogil=True)(module.loop)
-    fixed = {
-        dtype: np.array(module.numbers(), dtype=dtype) for dtype in (np.float32, np.float64) if not numbers
-    }
-
-    def run(given: Sequence[Any], *flat: Array) -> None:
-        kind = flat[0].dtype.type
-        compiled(fixed[kind] if fixed else np.array(module.numbers(*given), dtype=kind), *flat)
-
-    return run
+def _title(source: str) -> str:
+    return f"gpubp_{hashlib.sha256((source + _elementary()).encode()).hexdigest()[:16]}"
 
 
 def _module(source: str) -> ModuleType:
     """The source as a module: of a file in the user's cache, as numba keeps machine code beside files; where none can
     be written, of memory, and compiled anew by every process."""
-    name = f"gpubp_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    name = _title(source)
     try:
         path = _cache_folder() / f"{name}.py"
         if not path.exists() or path.read_text(encoding="utf-8") != source:
@@ -111,7 +130,7 @@ def _module(source: str) -> ModuleType:
             beside.write_text(source, encoding="utf-8")
             beside.replace(path)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
-        logger.info("compiled loops aren't kept: %s", error)
+        logger.info("compiled steps aren't kept: %s", error)
         module = ModuleType(name)
         exec(compile(source, name, "exec"), module.__dict__)
         return module

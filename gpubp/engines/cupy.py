@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from contextlib import AbstractContextManager, nullcontext
 
-from gpubp._typing import Array, Formula, Namespace
+from gpubp._typing import Array, Namespace
 from gpubp.engines.numpy import Numpy
 
 __all__ = ["Cupy"]
@@ -13,6 +13,8 @@ __all__ = ["Cupy"]
 
 class Cupy(Numpy):
     """Buffers live as long as the training does; everything runs on the current device and stream."""
+
+    block = sys.maxsize  # all at once: every call is a launch
 
     def __init__(self, library: Namespace = None) -> None:
         """``library`` stands in for CuPy in tests."""
@@ -29,13 +31,3 @@ class Cupy(Numpy):
 
     def gather(self, x: Array, rows: Array, out: Array | None = None) -> Array:
         return self.library.take(x, rows, axis=0, out=out)
-
-    def update(
-        self,
-        formula: Formula,
-        arrays: Sequence[Array],
-        numbers: Sequence[Array | float] = (),
-        out: Sequence[Array] | None = None,
-    ) -> tuple[Array, ...]:
-        # One block: on a GPU every call is a launch.
-        return self._blockwise(formula, arrays, numbers, out, block=arrays[0].size or 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from gpubp.engines.generic import Generic
 __all__ = ["Numpy"]
 
 _NARROW = 32  # columns
-_BLOCK = 16384  # elements: a handful of float32 blocks fill half of a common L2 cache
 
 
 class _Rows:
@@ -51,6 +49,8 @@ def _of_rows(ufunc: np.ufunc, x: Array, keepdims: bool) -> Array:
 class Numpy(Generic):
     """The generic verbs, with ``out=`` used."""
 
+    block = 49_152  # bytes: a handful of them, a formula's temporaries, fill half of a common L2 cache
+
     def __init__(self, xp: Namespace = np, library: Namespace = np) -> None:
         super().__init__(xp)
         self.library = library  # where functions take out=
@@ -68,10 +68,28 @@ class Numpy(Generic):
         p = self.library.matmul(q, W.T, out=out)
         return p if b is None else self.library.add(p, b, out=p)
 
+    def activate(self, sigma: Sigma, p: Array, out: Array | None = None) -> Array:
+        if out is None or p.nbytes <= self.block:
+            return super().activate(sigma, p)
+        for here in self._blocks(p):
+            part = p[here]
+            q = super().activate(sigma, part)
+            if q is not part or out is not p:  # the identity's is there already
+                out[here] = q
+        return out
+
     def pull_back(self, sigma: Sigma, p: Array | None, q: Array, g: Array, out: Array | None = None) -> Array:
-        if sigma.derivative is None or out is None:
+        if out is None:
             return super().pull_back(sigma, p, q, g)
-        return self.library.multiply(g, sigma.derivative(self.formulas, p, q), out=out)
+        for here in self._blocks(g):
+            part, p_part, q_part = g[here], None if p is None else p[here], q[here]
+            if sigma.derivative is not None:
+                self.library.multiply(part, sigma.derivative(self.formulas, p_part, q_part), out=out[here])
+            else:
+                Delta = super().pull_back(sigma, p_part, q_part, part)
+                if Delta is not part or out is not g:
+                    out[here] = Delta
+        return out
 
     def propagate(self, Delta: Array, W: Array, out: Array | None = None) -> Array:
         return self.library.matmul(Delta, W, out=out)
@@ -97,21 +115,15 @@ class Numpy(Generic):
         numbers: Sequence[Array | float] = (),
         out: Sequence[Array] | None = None,
     ) -> tuple[Array, ...]:
-        return self._blockwise(formula, arrays, numbers, out, _BLOCK)
-
-    def _blockwise(
-        self,
-        formula: Formula,
-        arrays: Sequence[Array],
-        numbers: Sequence[Array | float],
-        out: Sequence[Array] | None,
-        block: int,
-    ) -> tuple[Array, ...]:
         if out is None:
             return super().update(formula, arrays, numbers)
-        size = arrays[0].size
-        for start, stop in pairwise([*range(0, size, block), size]):
-            here = slice(start, stop)
+        for here in self._blocks(arrays[0]):
             for whole, part in zip(out, formula(self.xp, *(a[here] for a in arrays), *numbers), strict=True):
                 whole[here] = part
         return tuple(out)
+
+    def _blocks(self, x: Array) -> Iterator[slice]:
+        """Slices of x along its first axis, of about ``block`` bytes."""
+        n = x.shape[0]
+        step = max(1, self.block * n // max(1, x.nbytes))
+        return (slice(start, min(start + step, n)) for start in range(0, n, step))

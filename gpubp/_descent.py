@@ -1,0 +1,225 @@
+"""Steps of gradient descent on minibatches: computed one by one, or compiled and many in one call."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gpubp import _metrics, backprop
+from gpubp._data import Rows, minibatches, unit_rows
+from gpubp._network import Network
+from gpubp._typing import Array, Namespace
+from gpubp.engines import Generic, Numpy, engine_for
+from gpubp.optimizers import Optimizer, State
+from gpubp.schedules import rate_at
+
+if TYPE_CHECKING:
+    from gpubp.engines.compiled import Recorded
+
+__all__ = ["Descent", "Done"]
+
+logger = logging.getLogger("gpubp")
+
+_MOST_UNITS = 1024  # classes: a unit matrix of 4 MB
+_MOMENT = 0.02  # seconds in compiled code before anyone is told
+_WORTH_LOADING, _WORTH_COMPILING = (
+    2.0,
+    10.0,
+)  # seconds of a run: numba takes 0.5 to load, and about 3 to compile
+
+
+class Done(NamedTuple):
+    """What came of one step, or of several: with one more axis in front then."""
+
+    C: Array
+    size: Array | int  # the batch's weight in the epoch's cost
+    rate: Any
+    hits: Array | None  # the metric's sums
+
+
+class Descent:
+    """The weights, what the optimizer remembers, and how to move them.
+
+    Attributes
+    ----------
+    w : (n_weights,), where every step writes
+    steps : done so far
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        rows: Rows,
+        w: Array,
+        optimizer: Any,
+        batch_size: int,
+        penalties: tuple[float, float, float | None],
+        metric: _metrics.Metric | None,
+        epochs: int,
+    ) -> None:
+        self.net, self.rows, self.w, self.optimizer = net, rows, w, optimizer
+        self.batch_size, self.metric = batch_size, metric
+        self.l2, self.l1, self.clip_norm = penalties
+        self.engine = engine_for(rows.x)
+        self.steps = 0
+        n_L = net.sizes[-1]
+        # Rows of a unit matrix are what integer classes stand for: taking them is quicker than making them.
+        self.units = unit_rows(rows.y, n_L, rows.x) if n_L <= _MOST_UNITS else None
+        self.memory = optimizer.init(w)
+        self.recorded = self._record(epochs)
+        self._portion = 1  # steps of one call, where they are compiled
+        self.room = backprop.Workspace(self.engine, w)
+        self.flat = self.engine.buffer(w.shape, w)
+
+    def portions(self, order: Array, most: int) -> Iterator[Array]:
+        """The rows of one minibatch (B,) after the other; of as many as take a moment, (steps, B), where steps are
+        compiled, but no more than ``most``."""
+        if not self.recorded:
+            yield from minibatches(order, self.batch_size)
+            return
+        n, B, done = order.shape[0], self.batch_size, 0
+        while done < n:
+            steps, start = min(self._portion, most, (n - done) // B), time.perf_counter()
+            rows = max(steps, 1) * min(B, n - done)  # the last, smaller batch by itself
+            yield order[done : done + rows].reshape(max(steps, 1), -1)
+            done += rows
+            late = time.perf_counter() - start > _MOMENT
+            self._portion = max(1, steps // 2) if late else max(self._portion, 2 * steps)
+
+    def go(self, which: Array) -> Done:
+        """The steps of a portion."""
+        return self._one(which) if which.ndim == 1 else self._many(which)
+
+    def _one(self, which: Array) -> Done:
+        rate = self._rate(self.steps)
+        (self.w, self.memory), C, size, hits = self._step(
+            self.engine, self.rows, self.units, which, self.w, self._descend, self.flat, self.room
+        )
+        self.steps += 1
+        return Done(C, size, rate, hits)
+
+    def _many(self, which: Array) -> Done:
+        first, (steps, B) = self.steps, which.shape
+        if callable(self.optimizer.learning_rate):
+            rates = np.array([self._rate(step) for step in range(first, first + steps)])
+        else:
+            rates = np.full(steps, self.optimizer.learning_rate)
+        C, size, *hits = self.recorded[B].run(which, rates, np.arange(first + 1.0, first + steps + 1.0))
+        self.steps += steps
+        self.memory = State(self.steps, self.memory.slots)
+        return Done(C, size, rates, np.sum(hits[0], axis=0) if hits else None)
+
+    def _rate(self, step: int) -> float:
+        return rate_at(getattr(self.optimizer, "learning_rate", math.nan), step)
+
+    def _step(
+        self,
+        engine: Generic,
+        rows: Rows,
+        units: Array | None,
+        which: Array,
+        w: Array,
+        descend: Callable[[Array, Array], Any],
+        flat: Array | None = None,
+        room: backprop.Room = backprop.no_room,
+    ) -> tuple[Any, Array, Array | int, Array | None]:
+        """On the rows ``which``: what ``descend(w, gradient)`` gives, the cost, its weight, and the metric's sums."""
+        B = which.shape[0]
+        x = engine.gather(rows.x, which, out=room("x", 0, B, rows.x.shape[1]))
+        y = engine.gather(rows.y, which)
+        target = y if units is None else engine.gather(units, y)
+        s = None if rows.s is None else engine.gather(rows.s, which)
+        C, g, q = backprop.cost_and_gradient(self.net, engine, w, x, target, s, "mean", flat, room)
+        hits = None if self.metric is None else self.metric.hits(engine.xp, q, y, s)
+        size = B if s is None else engine.xp.sum(s)
+        return descend(w, self._penalised(engine, w, g)), C, size, hits
+
+    def _penalised(self, engine: Generic, w: Array, g: Array) -> Array:
+        """The gradient of the whole objective, clipped."""
+        xp = engine.xp
+        if self.l2 or self.l1:
+            n = self.net.layout.n_matrix_weights
+            W_part = g[:n]
+            (head,) = engine.update(_penalty, (W_part, w[:n]), (self.l2, self.l1), out=(W_part,))
+            g = engine.join((head, g[n:]), out=g)
+        if self.clip_norm is not None:
+            size = xp.maximum(xp.max(xp.abs(g)), 1e-30)  # divided out, as a square may overflow
+            shrink = xp.minimum(self.clip_norm / size / xp.sqrt(xp.sum((g / size) ** 2)), 1.0)
+            (g,) = engine.update(_times, (g,), (shrink,), out=(g,))
+        return g
+
+    def _descend(self, w: Array, g: Array) -> tuple[Array, Any]:
+        if isinstance(self.optimizer, Optimizer):
+            return self.optimizer.step(w, g, self.memory, overwrite=True, engine=self.engine)
+        new: tuple[Array, Any] = self.optimizer.step(w, g, self.memory)
+        return new
+
+    def _record(self, epochs: int) -> dict[int, Recorded]:
+        """The steps compiled, by the rows of their minibatch, where that is possible and pays; else nothing."""
+        n, B = self.rows.x.shape[0], self.batch_size
+        wanted = os.environ.get("GPUBP_COMPILE", "auto")
+        seconds = math.inf if wanted == "always" else _seconds(self.net, n, epochs, B)
+        ours = isinstance(self.optimizer, Optimizer) and type(self.optimizer).step is Optimizer.step
+        if wanted == "never" or seconds < _WORTH_LOADING or not ours or type(self.engine) is not Numpy:
+            return {}
+        from gpubp.engines.compiled import Recorded, Untraceable
+
+        data = self.rows._asdict() | {"units": self.units}
+        fixed = {name: array for name, array in data.items() if array is not None}
+        slots = {f"slot{k}": slot for k, slot in enumerate(self.memory.slots)}
+        try:
+            recorded = {
+                rows: Recorded(self._promised_step, fixed, {"w": self.w, **slots}, rows, numbers=2)
+                for rows in ([B] if n >= B else []) + ([n % B] if n % B else [])
+            }
+            for each in recorded.values():
+                if not each.kept and seconds < _WORTH_COMPILING:
+                    return {}
+                each.compile()
+        except (ImportError, Untraceable) as reason:  # no numba, or a formula of the user's own
+            logger.info("training steps aren't compiled: %s", reason)
+            return {}
+        return recorded
+
+    def _promised_step(
+        self,
+        engine: Generic,
+        fixed: Mapping[str, Array],
+        states: Mapping[str, Array],
+        which: Array,
+        rate: Array,
+        t: Array,
+    ) -> tuple[Sequence[Array], Sequence[Array]]:
+        rows = Rows(fixed["x"], fixed["y"], fixed.get("s"))
+        w, *slots = states.values()
+        new, C, size, hits = self._step(
+            engine,
+            rows,
+            fixed.get("units"),
+            which,
+            w,
+            lambda w, g: self.optimizer.descend(engine, w, g, slots, rate, t),
+        )
+        if isinstance(size, int):
+            size = 0.0 * rate + float(size)
+        return new, [C, size] if hits is None else [C, size, hits]
+
+
+def _seconds(net: Network, n: int, epochs: int, batch_size: int) -> float:
+    """About what a run takes on one core."""
+    steps = epochs * math.ceil(n / batch_size)
+    return 6e-11 * epochs * n * net.n_weights + 1e-4 * steps
+
+
+def _penalty(xp: Namespace, g: Array, W: Array, l2: float, l1: float) -> tuple[Array, ...]:
+    return (g + l2 * W + l1 * xp.sign(W),)
+
+
+def _times(xp: Namespace, g: Array, factor: Array) -> tuple[Array, ...]:
+    return (factor * g,)
