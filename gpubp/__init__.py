@@ -18,7 +18,7 @@ from gpubp.costs import Cost
 from gpubp.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
 
 if TYPE_CHECKING:
-    from gpubp import callbacks
+    from gpubp import callbacks, matrix_calculus
     from gpubp._checkpoint import CheckpointError, Saved, load, save
     from gpubp._data import Standardizer, load_digits
     from gpubp._training import DivergenceError, Run, train
@@ -53,6 +53,7 @@ __all__ = [
     "initializers",
     "load",
     "load_digits",
+    "matrix_calculus",
     "optimizers",
     "save",
     "schedules",
@@ -61,6 +62,7 @@ __all__ = [
 
 _LAZY = {
     "callbacks": "gpubp.callbacks",
+    "matrix_calculus": "gpubp.matrix_calculus",
     "CheckpointError": "gpubp._checkpoint",
     "Saved": "gpubp._checkpoint",
     "load": "gpubp._checkpoint",

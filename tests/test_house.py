@@ -20,9 +20,9 @@ ROOT = PACKAGE.parent
 FLOORS = [
     {"_typing", "_checks", "_catalogue", "_special"},
     {"_devices", "engines"},
-    {"activations", "costs", "initializers", "optimizers", "schedules", "_layout", "_metrics"},
+    {"activations", "costs", "initializers", "optimizers", "schedules", "_layout", "_metrics", "_per_node"},
     {"backprop"},
-    {"_network", "matrix_calculus", "_verify", "per_example", "curvature"},
+    {"_formulas", "_network", "matrix_calculus", "_verify", "per_example", "curvature"},
     {"_data", "_loop", "_training", "callbacks", "_checkpoint"},
     {"sklearn", "plots", "_explain", "_cli", "_options", "_table", "export", "distributed"},
     {"__init__", "__main__"},
