@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gpubp import activations, costs, initializers, optimizers, schedules
 from gpubp._devices import Device, device, devices
 from gpubp._network import Network
+from gpubp._per_node import per_node
 from gpubp.activations import Activation
 from gpubp.backprop import Chains
 from gpubp.costs import Cost
@@ -55,6 +56,7 @@ __all__ = [
     "load_digits",
     "matrix_calculus",
     "optimizers",
+    "per_node",
     "save",
     "schedules",
     "train",
