@@ -97,11 +97,9 @@ def _() -> Pairs:
 
 @overview.identity(3, "C is the mean over the data set, i = 1..n", "net.cost")
 def _() -> Pairs:
-    net = gpubp.Network((3, 4, 1), hidden="tanh")
-    weights = net.init(dtype="float64")
-    each = [
-        (float(net.predict(weights, x[None])[0, 0]) - y) ** 2 / 2 for x, y in zip(DATA, LABELS, strict=True)
-    ]
+    net = gpubp.Network((3, 1), bias=False)
+    weights = np.array([0.5, -2.0, 1.0])
+    each = [(sum(weights * x) - y) ** 2 / 2 for x, y in zip(DATA, LABELS, strict=True)]
     yield net.cost(weights, DATA, LABELS), sum(each) / N
 
 
