@@ -93,8 +93,18 @@ class Identity:
 
         The second way is a complex step through the cost alone, good to 1e-12, or central differences, good to 1e-8,
         where an activation isn't analytic. Activations that aren't given are tanh, sigmoid, softplus and silu in turn.
+
+        Raises
+        ------
+        ValueError : an activation that isn't element-wise, or that the formulas don't name
         """
         functions = sorted(set().union(*map(activation_names, (self.cost, *self.derivatives.values()))))
+        for name in sigma:
+            if name not in functions:
+                raise ValueError(
+                    f"check takes the activations of {self.cost!r}, {', '.join(functions) or 'none'}, got {name}: "
+                    "name one of them"
+                )
         usual = dict(zip(functions, ("tanh", "sigmoid", "softplus", "silu") * len(functions), strict=False))
         parts = {name: elementwise(name, part) for name, part in {**usual, **sigma}.items()}
         slopes = complex_step if all(part.analytic for part in parts.values()) else central_differences
@@ -250,11 +260,25 @@ def differentiate(term: str, by: str) -> list[str]:
     """The derivative of a term by one element, as in ``differentiate("y_i a_ij x_j", "a_kl")``: the terms of a sum.
 
     The product rule: each a_ij in turn becomes delta_ik delta_jl (article, section III).
+
+    Raises
+    ------
+    ValueError : indices of ``by`` that stand in the term already, or another number of them
     """
-    factors, ((variable, at),) = _factors(term), _factors(by)
+    factors, ((variable, at), *more) = _factors(term), _factors(by)
+    used = {index for _, indices in factors for index in indices}
+    if more or used & set(at):
+        raise ValueError(
+            f"a term is differentiated by one element with indices of its own, got {by!r} for {term!r}: rename them"
+        )
     terms = []
     for k, (name, indices) in enumerate(factors):
         if name == variable:
+            if len(indices) != len(at):
+                raise ValueError(
+                    f"{variable} must have as many indices in {by!r} as in {term!r}, {len(indices)}, got {len(at)}: "
+                    "name as many"
+                )
             deltas = [("delta", pair) for pair in zip(indices, at, strict=True)]
             terms.append(_written(factors[:k] + deltas + factors[k + 1 :]))
     return terms
@@ -286,7 +310,8 @@ def index_sum(term: str, free: str = "", **arrays: Array) -> Array:
 
     Raises
     ------
-    ValueError : an index that stands once or more than twice, and isn't free; sizes or numbers of axes that differ
+    ValueError : an index that stands once or more than twice, and isn't free, or whose range no array gives; ranges or
+        numbers of axes that differ
     """
     factors = _factors(term)
     kept = tuple(filter(None, free.split(",") if "," in term else free))
@@ -296,7 +321,13 @@ def index_sum(term: str, free: str = "", **arrays: Array) -> Array:
             raise ValueError(
                 f"an index must stand twice or be free, got {index} {count} times in {term!r}: rename it or free it"
             )
-    return _summed(factors, kept, arrays, _ranges(term, factors, arrays))
+    sizes = _ranges(term, factors, arrays)
+    for index in (*kept, *counts):
+        if index not in sizes:
+            raise ValueError(
+                f"the range of {index} in {term!r} must be an array's, got none: let it stand at one"
+            )
+    return _summed(factors, kept, arrays, sizes)
 
 
 def _ranges(
@@ -333,12 +364,15 @@ def _summed(
     like = next(iter(arrays.values()))
     xp = engine_for(like).xp
     order = [*free, *sorted({index for _, indices in factors for index in indices} - set(free))]
+
+    def unit(index: str) -> Array:
+        return xp.eye(sizes[index], dtype=like.dtype, device=native_device(like))
+
     total: Any = 1.0
     for name, indices in factors:
-        if name == "delta":
-            a = xp.eye(sizes[indices[0]], dtype=like.dtype, device=native_device(like))
-        else:
-            a = arrays[name]
+        a = unit(indices[0]) if name == "delta" else arrays[name]
+        if len(indices) == 2 and indices[0] == indices[1]:  # the diagonal
+            a, indices = xp.sum(a * unit(indices[0]), axis=1), indices[:1]
         a = xp.permute_dims(a, tuple(indices.index(i) for i in order if i in indices))
         total = total * xp.reshape(a, tuple(sizes[i] if i in indices else 1 for i in order))
     summed = tuple(range(len(free), len(order)))

@@ -21,6 +21,7 @@ from gpubp.matrix_calculus import (
     value,
 )
 
+KINKED = {"sigma": "relu", "sigma1": "elu", "sigma2": "softsign"}
 VECTORS = {"A": ("m", "n"), "x": ("n", "1"), "y": ("m", "1")}
 
 
@@ -35,8 +36,8 @@ def test_identities_hold_everywhere(place: Place, cost: str) -> None:
 def test_identities_hold_for_any_activation(cost: str) -> None:
     for seed in range(5):
         assert identities[cost].check(seed=seed) <= 1e-12
-    if "sigma" in cost:
-        assert identities[cost].check(sigma="relu", sigma1="elu", sigma2="softsign") <= 1e-7
+    kinked = {name: kind for name, kind in KINKED.items() if f"{name}(" in cost}
+    assert identities[cost].check(**kinked) <= (1e-7 if kinked else 1e-12)
 
 
 @pytest.mark.parametrize("cost", [cost for cost in identities if "sigma" in cost])
@@ -184,6 +185,7 @@ def test_indices_beside_products(place: Place) -> None:
     rng = np.random.default_rng(5)
     host = {"a": rng.standard_normal((3, 4)), "b": rng.standard_normal((4, 3)), "x": rng.standard_normal(4)}
     a, b, x = host.values()
+    host["c"] = a @ b
     arrays = {name: place.array(array) for name, array in host.items()}
     for term, free, by_hand in [
         ("a_ij x_j", "i", a @ x),
@@ -195,6 +197,10 @@ def test_indices_beside_products(place: Place) -> None:
         ("x_k a_jk", "jk", a * x),
         ("delta_ji a_jk", "ik", a),
         ("a_ij", "ji", a.T),
+        ("c_ii", "", np.trace(a @ b)),
+        ("c_ii x_j", "j", np.trace(a @ b) * x),
+        ("x_j delta_ij delta_ki", "k", x),
+        ("delta_ii x_i", "i", x),
     ]:
         used = {name: array for name, array in arrays.items() if f"{name}_" in term}
         found = index_sum(term, free, **used)
@@ -235,6 +241,18 @@ def test_terms_that_mean_nothing_are_refused() -> None:
         index_sum("a_ij x_i", "j", a=a, x=x)
     with pytest.raises(ValueError, match="'a_ij b_jk' needs b, got a: give it too"):
         index_sum("a_ij b_jk", "ik", a=a)
+    with pytest.raises(ValueError, match="the range of k in 'delta_kl x_j x_j' must be an array's, got none"):
+        index_sum("delta_kl x_j x_j", "kl", x=x)
+    with pytest.raises(ValueError, match="the range of k in 'x_j' must be an array's, got none"):
+        index_sum("x_j", "jk", x=x)
+    with pytest.raises(ValueError, match="indices of its own, got 'a_ij' for 'y_i a_ij x_j': rename them"):
+        differentiate("y_i a_ij x_j", "a_ij")
+    with pytest.raises(ValueError, match="indices of its own, got 'a_kl b_m'"):
+        differentiate("y_i a_ij x_j", "a_kl b_m")
+    with pytest.raises(
+        ValueError, match="a must have as many indices in 'a_k' as in 'y_i a_ij x_j', 2, got 1"
+    ):
+        differentiate("y_i a_ij x_j", "a_k")
     with pytest.raises(ValueError, match=r"a term must be written like y_i a_ij x_j .* got 'a' in 'a x_j'"):
         contract("a x_j")
 
@@ -242,3 +260,9 @@ def test_terms_that_mean_nothing_are_refused() -> None:
 def test_an_activation_of_ones_own_in_an_identity() -> None:
     cube = activations.Activation(lambda xp, p: p**3, lambda xp, p, q: 3.0 * p**2, name="cube", analytic=True)
     assert identities["y' sigma(A x)"].check(sigma=cube) <= 1e-12
+    with pytest.raises(
+        ValueError, match='takes the activations of "y\' sigma\\(A x\\)", sigma, got sigma1: name'
+    ):
+        identities["y' sigma(A x)"].check(sigma1=cube)
+    with pytest.raises(ValueError, match="sigma must act element by element, got 'softmax'"):
+        identities["y' sigma(A x)"].check(sigma="softmax")
