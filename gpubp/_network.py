@@ -33,7 +33,7 @@ class Network:
     Parameters
     ----------
     sizes : the number of nodes of each layer, input first; at least two
-    hidden : an activation or its name for all hidden layers, or one for each
+    hidden : an activation or its name for all hidden layers, or one for each; ``per_node`` makes one of several
     output : the activation of the output; None takes the cost's natural partner (identity, softmax for
         "cross_entropy", sigmoid for "binary_cross_entropy", exp for "poisson")
     input : sigma_0, applied to x itself (article, section II)

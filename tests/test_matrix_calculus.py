@@ -36,7 +36,7 @@ def test_identities_hold_everywhere(place: Place, cost: str) -> None:
 def test_identities_hold_for_any_activation(cost: str) -> None:
     for seed in range(5):
         assert identities[cost].check(seed=seed) <= 1e-12
-    kinked = {name: kind for name, kind in KINKED.items() if f"{name}(" in cost}
+    kinked: Any = {name: kind for name, kind in KINKED.items() if f"{name}(" in cost}
     assert identities[cost].check(**kinked) <= (1e-7 if kinked else 1e-12)
 
 
