@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from gpubp import activations, costs, initializers, optimizers, schedules
 from gpubp._devices import Device, device, devices
 from gpubp._network import Network
+from gpubp._per_node import per_node
 from gpubp.activations import Activation
 from gpubp.backprop import Chains
 from gpubp.costs import Cost
 from gpubp.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
 
 if TYPE_CHECKING:
-    from gpubp import callbacks
+    from gpubp import callbacks, matrix_calculus
     from gpubp._checkpoint import CheckpointError, Saved, load, save
     from gpubp._data import Standardizer, load_digits
     from gpubp._training import DivergenceError, Run, train
@@ -53,7 +54,9 @@ __all__ = [
     "initializers",
     "load",
     "load_digits",
+    "matrix_calculus",
     "optimizers",
+    "per_node",
     "save",
     "schedules",
     "train",
@@ -61,6 +64,7 @@ __all__ = [
 
 _LAZY = {
     "callbacks": "gpubp.callbacks",
+    "matrix_calculus": "gpubp.matrix_calculus",
     "CheckpointError": "gpubp._checkpoint",
     "Saved": "gpubp._checkpoint",
     "load": "gpubp._checkpoint",

@@ -18,6 +18,7 @@ from gpubp._data import Standardizer
 from gpubp._devices import Device, to_numpy
 from gpubp._devices import device as named_device
 from gpubp._network import Network
+from gpubp._per_node import PerNode, per_node
 from gpubp._typing import Array
 from gpubp.activations import Activation
 from gpubp.costs import Cost
@@ -171,19 +172,24 @@ def _described(net: Network) -> dict[str, Any]:
     _by_name([net.cost_function], Cost, "costs")
     return {
         "sizes": net.sizes,
-        "input": net.sigma[0].name,
-        "hidden": [sigma.name for sigma in net.sigma[1:-1]],
-        "output": net.sigma[-1].name,
+        "input": _spelled(net.sigma[0]),
+        "hidden": [_spelled(sigma) for sigma in net.sigma[1:-1]],
+        "output": _spelled(net.sigma[-1]),
         "cost": net.cost_function.name,
         "bias": net.bias,
     }
+
+
+def _spelled(sigma: Activation) -> str | list[str]:
+    return [part.name for part in sigma.parts] if isinstance(sigma, PerNode) else sigma.name
 
 
 def _by_name(parts: Sequence[Any], kind: type[Activation | Cost], argument: str) -> dict[str, Any]:
     """The user-made ones among them; refuses names that stand for something else already."""
     known: Any = _activations if kind is Activation else _costs
     own: dict[str, Any] = {}
-    for part in parts:
+    singles = [one for part in parts for one in (part.parts if isinstance(part, PerNode) else [part])]
+    for part in singles:
         if not isinstance(part, kind):
             raise TypeError(
                 f"{argument} must hold gpubp.{kind.__name__} objects, got {type(part).__name__}: make it one"
@@ -205,7 +211,9 @@ def _is_built_in(part: Any, known: Any) -> bool:
 
 
 def _network(described: dict[str, Any], sigma: dict[str, Activation], cost: dict[str, Cost]) -> Network:
-    def given(name: str) -> Activation:
+    def given(name: str | list[str]) -> Activation:
+        if isinstance(name, list):  # one for each node
+            return per_node(map(given, name))
         if name not in sigma and name.partition("(")[0] not in _activations.names():
             raise ValueError(_missing("activation", name))
         return sigma.get(name) or _activations.get(name)

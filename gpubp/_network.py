@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from gpubp._checks import shape_is, whole_number
 from gpubp._devices import check_alike, place
 from gpubp._devices import device as named_device
 from gpubp._layout import Layout
+from gpubp._per_node import PerNode
 from gpubp._special import dtype_kind
 from gpubp._typing import Array, Namespace, NativeDevice
 from gpubp.activations import Activation
@@ -33,7 +33,7 @@ class Network:
     Parameters
     ----------
     sizes : the number of nodes of each layer, input first; at least two
-    hidden : an activation or its name for all hidden layers, or one for each
+    hidden : an activation or its name for all hidden layers, or one for each; ``per_node`` makes one of several
     output : the activation of the output; None takes the cost's natural partner (identity, softmax for
         "cross_entropy", sigmoid for "binary_cross_entropy", exp for "poisson")
     input : sigma_0, applied to x itself (article, section II)
@@ -95,6 +95,7 @@ class Network:
         last = activations.get(cost_function.partner.activation if output is None else output)
         _check_domain(cost_function, last)
         sigma = (activations.get(input), *map(activations.get, each), last)
+        _check_nodes(sizes, sigma)
         for name, value in {
             "sizes": sizes,
             "sigma": sigma,
@@ -177,9 +178,11 @@ class Network:
             )
         rng = np.random.default_rng(seed)
         pairs = list(pairwise(self.sizes))
-        parts = [_drawn(draw, rng, (n, m), m, n) for draw, (m, n) in zip(each, pairs, strict=True)]
+        parts = [
+            initializers.drawn(draw, rng, (n, m), m, n) for draw, (m, n) in zip(each, pairs, strict=True)
+        ]
         if self.bias:
-            parts += [_drawn(biases, rng, (n,), m, n) for m, n in pairs]
+            parts += [initializers.drawn(biases, rng, (n,), m, n) for m, n in pairs]
         w = np.concatenate([part.ravel() for part in parts]).astype(dtype)
         if xp is None:
             return named_device(device).put(w)
@@ -242,6 +245,23 @@ class Network:
         with engine.quiet():
             p, q = zip(*backprop.forward(self, engine, self.layout.views(w), x), strict=True)
         return Chains(p, q)
+
+    def collapse(self, w: Array) -> tuple[Array, Array | None]:
+        """(W_c, b_c): the one matrix (n_L, n_0) that a linear network equals, W_{L-1} ... W_0, and its bias (n_L,) or
+        None (article, sections I and III).
+
+        Raises
+        ------
+        ValueError : an activation that isn't the identity, or w isn't (n_weights,)
+        """
+        engine = self._check_w(w)
+        for j, sigma in enumerate(self.sigma):
+            if set(sigma.parts if isinstance(sigma, PerNode) else [sigma]) != {activations.identity()}:
+                raise ValueError(
+                    f"collapse needs a linear network, every sigma_j the identity, got {sigma.name!r} at j = {j}: "
+                    "only without it is the network one matrix"
+                )
+        return backprop.collapsed(engine, self.layout.views(w))
 
     def predict(self, w: Array, x: Array) -> Array:
         """q_L, (B, n_L), of x (B, n_0). Raises as ``forward`` does."""
@@ -361,20 +381,18 @@ class Network:
             )
 
 
+def _check_nodes(sizes: tuple[int, ...], sigma: tuple[Activation, ...]) -> None:
+    for j, (n, part) in enumerate(zip(sizes, sigma, strict=True)):
+        if isinstance(part, PerNode) and len(part.parts) != n:
+            raise ValueError(
+                f"per_node must give an activation for each node of layer j = {j}, n_{j} = {n}, got {len(part.parts)}: "
+                "give as many"
+            )
+
+
 def _check_domain(cost: Cost, output: Activation) -> None:
     if output.output_range is not None and not output.output_range.within(cost.domain):
         raise ValueError(
             f"the output of cost {cost.name!r} must lie in {cost.domain}, got {output.name!r} with values in "
             f"{output.output_range}: use output={cost.partner.activation!r}"
         )
-
-
-def _drawn(
-    draw: str | Initializer, rng: np.random.Generator, shape: tuple[int, ...], n_in: int, n_out: int
-) -> Any:
-    part = np.asarray(initializers.get(draw)(rng, shape, n_in, n_out))
-    if part.shape != shape:
-        raise ValueError(
-            f"an initializer must give the shape it is asked for, {shape}, got {part.shape}: mend it"
-        )
-    return part

@@ -27,6 +27,7 @@ __all__ = [
     "backward",
     "batch_cost",
     "chains",
+    "collapsed",
     "cost",
     "cost_and_gradient",
     "forward",
@@ -111,6 +112,14 @@ def predict(net: Net, engine: Generic, layers: Layers, x: Array) -> Array:
 def _last(nodes: Iterator[tuple[Array, Array]]) -> tuple[Array, Array]:
     """The output node's p and q, letting go of the others on the way."""
     return deque(nodes, maxlen=1)[0]
+
+
+def collapsed(engine: Generic, layers: Layers) -> tuple[Array, Array | None]:
+    """(W_c, b_c) of a linear network, whose layers are one: W_{L-1} ... W_0, and None without biases."""
+    W_c, b_c = (None if part[0] is None else engine.xp.asarray(part[0], copy=True) for part in layers)
+    for W, b in zip(*(part[1:] for part in layers), strict=True):
+        W_c, b_c = W @ W_c, None if b is None else W @ b_c + b
+    return W_c, b_c
 
 
 def row_weights(engine: Generic, B: int, s: Array | None, reduction: str) -> Array | float:

@@ -18,6 +18,7 @@ from gpubp._checks import REALS, Interval, real_number
 __all__ = [
     "Initializer",
     "default_for",
+    "drawn",
     "get",
     "glorot_normal",
     "glorot_uniform",
@@ -47,6 +48,18 @@ def get(initializer: str | Initializer) -> Initializer:
     TypeError : neither a name nor callable
     """
     return _catalogue.resolve(initializer, callable, "callable, got {}: give a name")
+
+
+def drawn(
+    initializer: str | Initializer, rng: np.random.Generator, shape: tuple[int, ...], n_in: int, n_out: int
+) -> Any:
+    """What it draws; refused where that isn't of the shape asked for."""
+    part = np.asarray(get(initializer)(rng, shape, n_in, n_out))
+    if part.shape != shape:
+        raise ValueError(
+            f"an initializer must give the shape it is asked for, {shape}, got {part.shape}: mend it"
+        )
+    return part
 
 
 def default_for(activation: str) -> str:

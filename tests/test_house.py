@@ -20,10 +20,10 @@ ROOT = PACKAGE.parent
 FLOORS = [
     {"_typing", "_checks", "_catalogue", "_special"},
     {"_devices", "engines"},
-    {"activations", "costs", "initializers", "optimizers", "schedules", "_layout", "_metrics"},
+    {"activations", "costs", "initializers", "optimizers", "schedules", "_layout", "_metrics", "_per_node"},
     {"backprop"},
-    {"_network", "matrix_calculus", "_verify", "per_example", "curvature"},
-    {"_data", "_descent", "_loop", "_threads", "_training", "callbacks", "_checkpoint"},
+    {"curvature", "matrix_calculus", "per_example", "_formulas", "_network", "_verify"},
+    {"callbacks", "_checkpoint", "_data", "_descent", "_loop", "_threads", "_training"},
     {"sklearn", "plots", "_explain", "_cli", "_options", "_table", "export", "distributed"},
     {"__init__", "__main__"},
 ]

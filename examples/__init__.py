@@ -1,0 +1,1 @@
+"""Scripts to learn from, each run by itself; and ``python -m examples.article --check``."""
