@@ -18,7 +18,7 @@ from gpubp.costs import Cost
 from gpubp.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
 
 if TYPE_CHECKING:
-    from gpubp import callbacks
+    from gpubp import callbacks, plots
     from gpubp._checkpoint import CheckpointError, Saved, load, save
     from gpubp._data import Standardizer, load_digits
     from gpubp._training import DivergenceError, Run, train
@@ -54,6 +54,7 @@ __all__ = [
     "load",
     "load_digits",
     "optimizers",
+    "plots",
     "save",
     "schedules",
     "train",
@@ -61,6 +62,7 @@ __all__ = [
 
 _LAZY = {
     "callbacks": "gpubp.callbacks",
+    "plots": "gpubp.plots",
     "CheckpointError": "gpubp._checkpoint",
     "Saved": "gpubp._checkpoint",
     "load": "gpubp._checkpoint",
