@@ -6,6 +6,7 @@ dash and a marker, so that a picture may lose its colours.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,18 +38,30 @@ def axes(ax: Axes | None, size: tuple[float, float] = (6.4, 4.4)) -> Axes:
     TypeError : ``ax`` isn't matplotlib's
     """
     if ax is None:
-        try:
-            from matplotlib import pyplot
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"gpubp.plots needs matplotlib, which is not installed: {_PIP}"
-            ) from error
-        return pyplot.subplots(figsize=size, layout="constrained")[1]
+        return _matplotlib("pyplot").subplots(figsize=size, layout="constrained")[1]  # type: ignore[no-any-return]
     if not (hasattr(ax, "plot") and hasattr(ax, "transAxes")):
         raise TypeError(
             f"ax must be a matplotlib Axes, got {type(ax).__name__}: leave it out to have one made"
         )
     return ax
+
+
+def sheet(across: int = 1, size: tuple[float, float] = (6.4, 4.4)) -> Any:
+    """The axes, one or several side by side, of a new figure that no window knows of, to be saved.
+
+    Raises
+    ------
+    ModuleNotFoundError : matplotlib isn't there
+    """
+    figure = _matplotlib("figure").Figure(figsize=size, layout="constrained")
+    return figure.subplots(1, across)
+
+
+def _matplotlib(part: str) -> Any:
+    try:
+        return import_module(f"matplotlib.{part}")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"gpubp.plots needs matplotlib, which is not installed: {_PIP}") from error
 
 
 def dress(ax: Axes, *, x: str = "", y: str = "", title: str = "", legend: bool = False) -> Axes:

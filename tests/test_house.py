@@ -30,6 +30,7 @@ FLOORS = [
         "_canvas",
         "_landscape",
         "_predictions",
+        "_picture",
         "_explain",
         "_cli",
         "_options",
