@@ -77,9 +77,9 @@ def descent(
             linestyle=DASHES[k % 2],
             zorder=3,
         )
-        for here, height in zip(track[:-1], heights, strict=False):
+        for here, there, height in zip(track, track[1:], heights, strict=False):
             slope = at(here)[1]
-            half = 0.09 * width / math.hypot(1.0, slope * width / rise)
+            half = min(0.09 * width, abs(there - here)) / math.hypot(1.0, slope * width / rise)
             ends = np.array([here - half, here + half])
             tangent = ax.plot(
                 ends, height + slope * (ends - here), color=look["color"], linewidth=6, zorder=2

@@ -1,0 +1,1 @@
+"""Scripts to learn from; ``examples.article`` follows the article section by section."""
