@@ -73,8 +73,8 @@ class Snapshots(list[Array]):
 def architecture(net: Network, w: Array | None = None, *, most: int = 12, ax: Axes | None = None) -> Axes:
     """The nodes of each layer, and the weights between them as lines.
 
-    A line's width is abs(W) over the largest drawn of its layer; positive weights are solid, negative ones dashed; biases
-    aren't drawn. Of a layer with more than ``most`` nodes, the first and the last are.
+    A line's width is abs(W) over the largest drawn of its layer; positive weights are solid, negative ones dashed, and
+    biases aren't drawn. Of a layer with more than ``most`` nodes, the first and the last are.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def history(run: Run | Mapping[str, Sequence[Any]], *, of: str = "cost", ax: Axe
         ax.plot([run.best_epoch], [best], "o", color=INK, markersize=8, label="the best, kept")
     if of == "cost" and min(v for v in [*values, *held] if v is not None) > 0:
         ax.set_yscale("log")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     return dress(ax, x="epoch", y="cost C" if of == "cost" else "metric", legend=held[0] is not None)
 
 
@@ -224,7 +224,7 @@ def norms_in_training(
     for k, line in enumerate(np.array(rows).T):
         ax.plot(range(len(rows)), line, label=f"{of}[{k}]", **style(k, len(rows)))
     ax.set_yscale("log")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     return dress(ax, x="epoch", y=f"norm of {_letters(of)}", legend=True)
 
 

@@ -1,4 +1,4 @@
-"""``python -m examples.article --figures``, from the repository root, makes the figures and numbers of derivation.md."""
+"""``python -m examples.article --figures``, from the repository root: the figures and numbers of derivation.md."""
 
 import argparse
 

@@ -34,7 +34,7 @@ def regions() -> Figure:
         plots.decision_boundary(run.net, run.w, X, rings, labels=("inner", "outer"), resolution=80, ax=ax)
         ax.set_title(f"hidden layers: {hidden}", fontsize=15, loc="left", fontweight="bold")
         ax.set_aspect("equal")
-    figure.axes[0].get_legend().remove()
+    figure.axes[0].legend().remove()
     return figure
 
 

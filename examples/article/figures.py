@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.collections import PathCollection
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 from examples.article import boundary, full, global_view, linear, one_node, one_node_linear, slips
@@ -78,7 +79,7 @@ def plotted(figure: Figure) -> list[dict[str, Any]]:
     for ax in figure.axes:
         lines = [np.asarray(line.get_data(), float) for line in ax.lines]
         points = [c for c in ax.collections if isinstance(c, PathCollection)]
-        contours = [c for c in ax.collections if hasattr(c, "levels") and not c.filled]
+        contours = [c for c in ax.collections if isinstance(c, ContourSet) and not c.filled]
         found.append(
             {
                 "title": ax.get_title(loc="left"),
@@ -109,6 +110,6 @@ def alike(one: Any, other: Any, tolerance: float = 2e-3) -> bool:
         pairs = zip(one, other, strict=False)
         return len(one) == len(other) and all(alike(a, b, tolerance) for a, b in pairs)
     if isinstance(one, str):
-        numbers = ([float(number) for number in _NUMBER.findall(text)] for text in (one, other))
-        return _NUMBER.sub("#", one) == _NUMBER.sub("#", other) and alike(*numbers, tolerance)
+        ours, theirs = ([float(number) for number in _NUMBER.findall(text)] for text in (one, other))
+        return _NUMBER.sub("#", one) == _NUMBER.sub("#", other) and alike(ours, theirs, tolerance)
     return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance * 1e-2)

@@ -51,14 +51,14 @@ def training() -> Figure:
         ax.set_title(hidden, fontsize=15, loc="left", fontweight="bold")
         ax.legend(frameon=False, fontsize=14, ncols=2, loc="lower right")
         ax.set_xticks(range(0, 21, 5))
-    figure.axes[0].get_legend().remove()
+    figure.axes[0].legend().remove()
     return figure
 
 
 def main() -> None:
     """Print it all."""
     net = gpubp.Network((3, 4, 4, 2), hidden=["tanh", "sigmoid"], output="softplus", bias=False)
-    w, X, Y = net.init(1, dtype="float64"), rng.standard_normal((5, 3)), rng.standard_normal((5, 2))
+    w, X, Y = net.init(1, dtype="float64"), x[:5, :3].copy(), x[:5, 3:5].copy()
     chains = net.backward(w, X, Y)
     W = [W for W, _ in net.layers(w)]
     slope = {

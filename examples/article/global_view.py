@@ -62,7 +62,7 @@ def regression() -> Figure:
         path.append(path[-1] - 0.5 * bowl.gradient(path[-1], two, Y))
     figure = Figure(figsize=(6.6, 5.4), layout="constrained")
     ax = figure.subplots()
-    plots.cost_plane(bowl, best, two, Y, directions=np.eye(2), path=path, reach=4.0, ax=ax)
+    plots.cost_plane(bowl, best, two, Y, directions=list(np.eye(2)), path=path, reach=4.0, ax=ax)
     ax.set_xlabel("w_1 - its best")
     ax.set_ylabel("w_2 - its best")
     return figure

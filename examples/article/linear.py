@@ -21,7 +21,7 @@ W_c = W_23 @ W_12 @ W_01
 x_0, y = np.array([[0.5], [-1.0], [2.0]]), np.array([[1.0], [0.0]])  # columns, as in the article
 chains = net.backward(w, x_0.T, y.T)  # a row is one example, so columns go in and come out transposed
 assert chains.Delta is not None
-assert chains.dW is not None
+dW = [W for W, _ in net.layers(net.gradient(w, x_0.T, y.T))]
 Delta = [part.T for part in chains.Delta[::-1]]  # Delta_0 .. Delta_3, columns
 x = [part.T for part in chains.q]  # x_0 .. x_3, columns
 
@@ -54,7 +54,7 @@ def main() -> None:
         print(f"Delta_{k} {Delta[k].shape} of length {np.linalg.norm(Delta[k]):.4f}")
     for i, wanted in enumerate(closed()):
         ours = Delta[2 - i] @ x[i].T
-        off = max(float(np.max(np.abs(other - wanted))) for other in (ours, chains.dW[i]))
+        off = max(float(np.max(np.abs(other - wanted))) for other in (ours, dW[i]))
         print(
             f"dC/dW_{i}{i + 1} = Delta_{2 - i} x_{i}' has shape {ours.shape}, {off:.0e} from the article's form"
         )
