@@ -62,14 +62,15 @@ def decision_boundary(
             ax.contourf(*sides, lead[:, :, k], levels=[0.0, np.inf], colors=[_TINTS[k % len(_TINTS)]])
             ax.contour(*sides, lead[:, :, k], levels=[0.0], colors=[INK], linewidths=1.6)
     for k in np.unique(own):
+        colour = COLOURS[k % len(COLOURS)]
         ax.scatter(
             points[own == k, 0],
             points[own == k, 1],
-            s=34,
+            s=40,
             marker=MARKERS[k % len(MARKERS)],
-            color=COLOURS[k % len(COLOURS)],
-            edgecolors="white",
-            linewidths=0.7,
+            facecolors="white" if k % 2 else colour,
+            edgecolors=colour if k % 2 else "white",
+            linewidths=1.8 if k % 2 else 0.7,
             label=str(labels[k]) if labels is not None else f"class {k}",
         )
     dress(ax, x="x[:, 0]", y="x[:, 1]")

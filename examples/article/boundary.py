@@ -28,7 +28,7 @@ def trained(hidden: str) -> gpubp.Run:
 
 def regions() -> Figure:
     """What the linear network and the tanh network make of the plane."""
-    figure = Figure(figsize=(11.0, 4.8), layout="constrained")
+    figure = Figure(figsize=(9.5, 4.4), layout="constrained")
     for hidden, ax in zip(("identity", "tanh"), figure.subplots(1, 2), strict=True):
         run = trained(hidden)
         plots.decision_boundary(run.net, run.w, X, rings, labels=("inner", "outer"), resolution=80, ax=ax)

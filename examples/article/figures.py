@@ -54,7 +54,7 @@ def make(folder: Path = HERE) -> None:
     numbers = {}
     for name, draw in FIGURES.items():
         figure = draw()
-        figure.savefig(folder / f"{name}.png", dpi=80, metadata={"Software": None})
+        figure.savefig(folder / f"{name}.png", dpi=100, metadata={"Software": None})
         numbers[name] = plotted(figure)
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(values)}" for name, values in numbers.items())
     (folder / "numbers.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")

@@ -28,7 +28,7 @@ def deep(hidden: str) -> gpubp.Network:
 
 def vanishing() -> Figure:
     """The norm of Delta[j] over depth, for sigmoid and relu, by first weights."""
-    figure = Figure(figsize=(12.0, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
     for hidden, ax in zip(FIRST, figure.subplots(1, 2, sharey=True), strict=True):
         net = deep(hidden)
         for first in FIRST[hidden]:
@@ -40,7 +40,7 @@ def vanishing() -> Figure:
 
 def training() -> Figure:
     """The norm of dW[i] over twenty epochs: of sigmoids, the first layers hardly move."""
-    figure = Figure(figsize=(12.0, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
     for hidden, ax in zip(FIRST, figure.subplots(1, 2, sharey=True), strict=True):
         net = gpubp.Network((8, *[WIDTH] * 4, 1), hidden=hidden)
         w = net.init(0, dtype="float64", weights=FIRST[hidden][0])

@@ -39,7 +39,7 @@ def solved() -> tuple[Any, Any]:
 
 def descent() -> Figure:
     """The article's picture, three times: a start on the left of w* and one on the right, by learning rate."""
-    figure = Figure(figsize=(14.0, 4.6), layout="constrained")
+    figure = Figure(figsize=(11.0, 4.4), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     for ax, (words, rate) in zip(axes, RATES.items(), strict=True):
         steps = 2 if words == "too large" else 6
@@ -60,7 +60,7 @@ def regression() -> Figure:
     path = [np.array([-0.5, 1.5])]
     for _ in range(25):
         path.append(path[-1] - 0.5 * bowl.gradient(path[-1], two, Y))
-    figure = Figure(figsize=(6.6, 5.4), layout="constrained")
+    figure = Figure(figsize=(6.0, 4.9), layout="constrained")
     ax = figure.subplots()
     plots.cost_plane(bowl, best, two, Y, directions=list(np.eye(2)), path=path, reach=4.0, ax=ax)
     ax.set_xlabel("w_1 - its best")

@@ -28,12 +28,16 @@ x = [part.T for part in chains.q]  # x_0 .. x_3, columns
 
 def collapse() -> Figure:
     """The network of three layers, and the one of a single layer that computes the same."""
-    figure = Figure(figsize=(11.0, 4.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     plots.architecture(net, w, ax=left)
     plots.architecture(gpubp.Network((3, 2), bias=False), W_c.ravel(), ax=right)
     for ax, words in ((left, "three layers"), (right, "$W_c$ alone")):
-        ax.set_title(words, fontsize=15, loc="left")
+        ax.set_title(words, fontsize=15, loc="left", fontweight="bold")
+        ax.legend().remove()
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False, fontsize=13
+    )
     return figure
 
 

@@ -24,7 +24,7 @@ delta = [float(Delta[0, 0]) for Delta in chains.Delta[::-1]]  # delta_k = dC/dp_
 
 def activations() -> Figure:
     """Four activations and their slopes: what a backward chain is multiplied with at each node."""
-    figure = Figure(figsize=(11.0, 4.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     axes = figure.subplots(1, 2)
     plots.activation("identity", "sigmoid", "tanh", "relu", ax=axes)
     axes[0].set_ylim(-1.6, 2.6)
@@ -33,7 +33,7 @@ def activations() -> Figure:
 
 def chain() -> Figure:
     """The network, p and q above its nodes and both kinds of term of the backward chain below them."""
-    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     ax = figure.subplots()
     plots.architecture(net, w, ax=ax)
     dq = backward()[::2]  # dC/dq_3 .. dC/dq_0

@@ -26,7 +26,7 @@ delta = [
 
 def chain() -> Figure:
     """The network, the forward chain above its nodes and the backward chain below them."""
-    figure = Figure(figsize=(10.0, 3.9), layout="constrained")
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
     ax = figure.subplots()
     plots.architecture(net, w, ax=ax)
     for j in range(4):
