@@ -70,7 +70,7 @@ def dress(ax: Axes, *, x: str = "", y: str = "", title: str = "", legend: bool =
     ax.set_ylabel(y, fontsize=TEXT, color=INK)
     if title:
         ax.set_title(title, fontsize=TEXT, color=INK, loc="left", fontweight="bold")
-    ax.tick_params(labelsize=TEXT - 1, colors=INK)
+    ax.tick_params(which="both", labelsize=TEXT - 1, colors=INK)
     ax.spines[["top", "right"]].set_visible(False)
     if legend:
         ax.legend(frameon=False, fontsize=TEXT - 1, handlelength=2.6)

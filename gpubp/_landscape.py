@@ -215,7 +215,7 @@ def cost_plane(
     if trace is not None:
         ax.plot(*trace.T, color=VERMILLION, linewidth=2.4, marker="o", markersize=4, label="path")
         ax.plot(*trace[:1].T, "s", color=VERMILLION, markersize=9, label="its start")
-    ax.plot([0], [0], "*", color=BLUE, markersize=15, markeredgecolor="white", label="w")
+    ax.plot([0], [0], "*", color=INK, markersize=15, markeredgecolor="white", label="w")
     along = "gradient" if directions is None and path is None else "first direction"
     across = "random direction" if along == "gradient" else "second direction"
     dress(ax, x=f"along the {along}", y=f"along the {across}")

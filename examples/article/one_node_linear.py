@@ -65,7 +65,7 @@ def main() -> None:
         slopes = deep.gradient(v, np.array([[x_0]]), np.array([[y]]))
         off = np.max(np.abs(slopes - (np.prod(v) * x_0 - y) * np.array(rest) * x_0))
         print(
-            f"{hidden} hidden layers: dC/dw = delta_{hidden}-i x_i, the missing factor left out, to {off:.0e}"
+            f"{hidden} hidden layers: dC/dw_i,i+1 = delta_({hidden}-i) x_i, the missing factor left out, to {off:.0e}"
         )
 
 
