@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,14 +78,16 @@ def descent(
             linestyle=DASHES[k % 2],
             zorder=3,
         )
-        for here, there, height in zip(track, track[1:], heights, strict=False):
-            slope = at(here)[1]
-            half = min(0.09 * width, abs(there - here)) / math.hypot(1.0, slope * width / rise)
+        for t, (here, there) in enumerate(pairwise(track)):
+            slope, reach = at(here)[1], 0.09 * width
+            half = (reach if t == 0 else min(reach, abs(there - here))) / math.hypot(
+                1.0, slope * width / rise
+            )
             ends = np.array([here - half, here + half])
             tangent = ax.plot(
-                ends, height + slope * (ends - here), color=look["color"], linewidth=6, zorder=2
+                ends, heights[t] + slope * (ends - here), color=look["color"], linewidth=6, zorder=2
             )
-            tangent[0].set(alpha=0.35, label="_" if k or here != track[0] else "slopes dC/dw")
+            tangent[0].set(alpha=0.35, label="_" if k or t else "slopes dC/dw")
     bottom = _minimum(lambda w: at(w)[1], w, C)
     if bottom is not None:
         ax.plot(
