@@ -1,1 +1,1 @@
-"""Scripts to learn from, each run by itself; and ``python -m examples.article --check``."""
+"""Scripts to learn from, each run by itself; ``examples.article`` follows the article section by section."""

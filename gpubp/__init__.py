@@ -19,7 +19,7 @@ from gpubp.costs import Cost
 from gpubp.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
 
 if TYPE_CHECKING:
-    from gpubp import callbacks, matrix_calculus
+    from gpubp import callbacks, matrix_calculus, plots
     from gpubp._checkpoint import CheckpointError, Saved, load, save
     from gpubp._data import Standardizer, load_digits
     from gpubp._training import DivergenceError, Run, train
@@ -57,6 +57,7 @@ __all__ = [
     "matrix_calculus",
     "optimizers",
     "per_node",
+    "plots",
     "save",
     "schedules",
     "train",
@@ -65,6 +66,7 @@ __all__ = [
 _LAZY = {
     "callbacks": "gpubp.callbacks",
     "matrix_calculus": "gpubp.matrix_calculus",
+    "plots": "gpubp.plots",
     "CheckpointError": "gpubp._checkpoint",
     "Saved": "gpubp._checkpoint",
     "load": "gpubp._checkpoint",

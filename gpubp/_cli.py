@@ -1,4 +1,4 @@
-"""The command line: ``gpubp train | predict | info | check``.
+"""The command line: ``gpubp train | predict | info | check | plot``.
 
 Results go to stdout, progress and errors to stderr. What a command needs is imported when it runs.
 """
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp._options import PATIENCE, parse, version
+from gpubp._options import PATIENCE, WITHOUT_DATA, parse, version
 
 if TYPE_CHECKING:
     from gpubp._data import Standardizer
@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = parse(argv)
     try:
-        command = {"train": _train, "predict": _predict, "info": _info, "check": _check}[args.command]
+        commands = {"train": _train, "predict": _predict, "info": _info, "check": _check, "plot": _plot}
+        command = commands[args.command]
         status = command(args)
         sys.stdout.flush()
         return status
@@ -257,6 +258,33 @@ def _opened(path: Path | None) -> Iterator[Any]:
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file
+
+
+def _plot(args: Namespace) -> int:
+    from gpubp._checkpoint import load
+    from gpubp._picture import targets, write
+    from gpubp._table import read_table
+
+    saved = load(args.model)
+    if args.kind in WITHOUT_DATA:
+        write(args.output, args.kind, saved)
+    else:
+        source = " and ".join(map(str, args.files)) or "the bundled digits"
+        table = read_table(args.files, args.target, None, args.header) if args.files else _digits()
+        x, y = (
+            (table.x, table.y)
+            if table.x_test is None or table.y_test is None
+            else (table.x_test, table.y_test)
+        )
+        n_0 = saved.net.sizes[0]
+        if x.shape[1] != n_0:
+            raise ValueError(
+                f"{args.model} takes {n_0} features, {source}: {x.shape[1]}: give a FILE that fits"
+            )
+        z = x.astype(saved.w.dtype) if saved.scaler is None else _standard(x, saved.scaler, saved.w.dtype)
+        write(args.output, args.kind, saved, z, targets(saved, y, f"{source}, target {table.target!r}"))
+    _say("saved", str(args.output))
+    return 0
 
 
 def _info(args: Namespace) -> int:

@@ -12,6 +12,9 @@ from pathlib import Path
 MOST_CLASSES = 20
 """A target of whole numbers with at most so many distinct values holds class labels, unless the task is given."""
 PATIENCE = 20
+WITHOUT_DATA = ("architecture", "activations")
+"""Kinds of pictures that need the model alone."""
+WITH_DATA = ("histograms", "norms", "boundary", "confusion", "predicted", "line", "plane")
 
 _EXAMPLES = """\
 examples:
@@ -19,6 +22,7 @@ examples:
   gpubp train iris.csv --target species      train on a table, save model.safetensors
   gpubp predict model.safetensors new.csv    class labels and probabilities as CSV
   gpubp check 4 8 3 --cost cross_entropy     backpropagation against differences
+  gpubp plot model.safetensors               a picture of the network; --help lists more kinds
   gpubp info                                 versions, devices, and why no GPU is used
 
 gpubp COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 wrong usage.
@@ -65,6 +69,26 @@ examples:
   gpubp check model.safetensors
   gpubp check 4 8 3 --hidden tanh --cost cross_entropy
 """
+_PLOT = """\
+kinds:
+  architecture  nodes, and weights as line widths (the default)
+  activations   sigma(p) and its slope sigma'(p)
+  histograms    how each layer's activations are spread
+  norms         norms of Delta[j] and dW[i] over depth
+  boundary      the classes over the plane of two features
+  confusion     true classes against predicted ones
+  predicted     predicted numbers against true ones
+  line          the cost along the gradient
+  plane         the cost over a plane of weights
+
+All but the first two need data with a target: files as for gpubp train (of an .npz file with a
+test part, that part), or the bundled digits. Needs matplotlib: pip install 'gpubp[plot]'.
+
+examples:
+  gpubp plot model.safetensors
+  gpubp plot model.safetensors --kind confusion -o digits.png
+  gpubp plot model.safetensors iris.csv --target species --kind norms -o norms.svg
+"""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -96,9 +120,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("predict", "predict with a saved model, as CSV", _PREDICT, _predict)
     add("info", "show versions and devices, and why a GPU is or isn't usable", _INFO, lambda sub: None)
     add("check", "check the gradient of a saved model, or of sizes given", _CHECK, _check)
+    add("plot", "draw a saved model, or what it makes of data, as PNG or SVG", _PLOT, _plot)
     args = parser.parse_args(argv)
     if args.command == "train":
         _refuse_train(args)
+    if args.command == "plot":
+        _refuse_files(args)
     if args.command == "check":
         _refuse_check(args)
     return args
@@ -213,6 +240,28 @@ def _check(sub: argparse.ArgumentParser) -> None:
     add("--seed", type=_whole(0), metavar="N", default=0, help="of weights and rows (default: 0)")
 
 
+def _plot(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("model", type=Path, metavar="MODEL", help="a file saved by gpubp train or gpubp.save")
+    add("files", nargs="*", type=Path, metavar="FILE", help="data, see below (default: the bundled digits)")
+    add(
+        "--kind",
+        choices=WITHOUT_DATA + WITH_DATA,
+        metavar="KIND",
+        default="architecture",
+        help="see below (default: architecture)",
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        default="plot.png",
+        help="the image: .png, .svg or .pdf (default: %(default)s)",
+    )
+    _csv_options(sub, "the column of the target in a CSV file (default: the last)")
+
+
 def _csv_options(sub: argparse.ArgumentParser, target: str) -> None:
     sub.add_argument("--target", metavar="NAME", help=target)
     sub.add_argument(
@@ -220,12 +269,16 @@ def _csv_options(sub: argparse.ArgumentParser, target: str) -> None:
     )
 
 
-def _refuse_train(args: argparse.Namespace) -> None:
+def _refuse_files(args: argparse.Namespace) -> None:
     kinds = [path.suffix.lower() for path in args.files]
     if len(kinds) > 2 or (len(kinds) == 2) != (".npy" in kinds) or kinds.count(".npy") == 1:
         args.error("give no file, one .csv or .npz file, or two .npy files: FEATURES.npy TARGET.npy")
     if args.target is not None and kinds in ([], [".npz"], [".npy", ".npy"]):
         args.error("--target names a column of a CSV file: give a CSV file, or leave it out")
+
+
+def _refuse_train(args: argparse.Namespace) -> None:
+    _refuse_files(args)
     if args.test + args.validation >= 1:
         args.error("--test and --validation must leave rows to train on: give fractions with a sum below 1")
     if args.patience and not args.validation:

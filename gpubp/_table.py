@@ -224,8 +224,13 @@ def classes(y: NDArray[Any], where: str) -> tuple[tuple[str, ...], NDArray[np.in
             f"{where}: classification needs several rows of each class, got {len(values)} classes in {len(y)} rows: "
             "give another --target, or --task regression if they are amounts"
         )
+    return as_text(values), index.astype(np.int64)
+
+
+def as_text(values: NDArray[Any]) -> tuple[str, ...]:
+    """Targets as class labels are written: text as it is, whole numbers without a point."""
     whole = values.dtype.kind != "U" and bool((values == np.floor(values)).all())
-    return tuple(str(int(value)) if whole else str(value) for value in values), index.astype(np.int64)
+    return tuple(str(int(value)) if whole else str(value) for value in values)
 
 
 def write_predictions(

@@ -24,7 +24,20 @@ FLOORS = [
     {"backprop"},
     {"curvature", "matrix_calculus", "per_example", "_formulas", "_network", "_verify"},
     {"callbacks", "_checkpoint", "_data", "_descent", "_loop", "_threads", "_training"},
-    {"sklearn", "plots", "_explain", "_cli", "_options", "_table", "export", "distributed"},
+    {
+        "distributed",
+        "export",
+        "plots",
+        "sklearn",
+        "_canvas",
+        "_cli",
+        "_explain",
+        "_landscape",
+        "_options",
+        "_picture",
+        "_predictions",
+        "_table",
+    },
     {"__init__", "__main__"},
 ]
 CUPY_DOORS = {"_devices", "engines.cupy"}

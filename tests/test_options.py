@@ -41,6 +41,9 @@ from gpubp._options import parse
             "--test and --validation must leave rows to train on",
         ),
         (["train", "--patience", "3", "--validation", "0"], "--patience needs validation rows"),
+        (["plot"], "the following arguments are required: MODEL"),
+        (["plot", "m.safetensors", "--kind", "pie"], "argument --kind: invalid choice: 'pie'"),
+        (["plot", "m.safetensors", "x.npy"], "give no file, one .csv or .npz file, or two .npy files"),
         (["predict"], "the following arguments are required: MODEL"),
         (["check", "4"], "give two sizes or more, each at least 1"),
         (["check", "4", "0"], "give two sizes or more, each at least 1"),
@@ -62,7 +65,7 @@ def test_wrong_usage_exits_with_2(
     assert words in err
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["predict"], ["info"], ["check"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["predict"], ["info"], ["check"], ["plot"]])
 def test_help_has_examples_that_parse(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])

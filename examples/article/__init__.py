@@ -1,1 +1,1 @@
-"""The article, executed."""
+"""The article, executed: a script for each of its sections, and their figures; see derivation.md beside this folder."""
