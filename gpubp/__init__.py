@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gpubp import callbacks
     from gpubp._checkpoint import CheckpointError, Saved, load, save
     from gpubp._data import Standardizer, load_digits
+    from gpubp._explain import Explanation, explain
     from gpubp._training import DivergenceError, Run, train
     from gpubp._verify import Report, check_gradient
 
@@ -36,6 +37,7 @@ __all__ = [
     "Cost",
     "Device",
     "DivergenceError",
+    "Explanation",
     "Momentum",
     "Nesterov",
     "Network",
@@ -50,6 +52,7 @@ __all__ = [
     "costs",
     "device",
     "devices",
+    "explain",
     "initializers",
     "load",
     "load_digits",
@@ -67,6 +70,8 @@ _LAZY = {
     "save": "gpubp._checkpoint",
     "Standardizer": "gpubp._data",
     "load_digits": "gpubp._data",
+    "Explanation": "gpubp._explain",
+    "explain": "gpubp._explain",
     "DivergenceError": "gpubp._training",
     "Run": "gpubp._training",
     "train": "gpubp._training",
