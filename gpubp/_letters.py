@@ -108,17 +108,12 @@ def _latex_name(match: re.Match[str]) -> str:
 
 def html(letters: str) -> str:
     """With sub- and superscripts; a missing weight is marked."""
-    found = _html.escape(letters, quote=False)
+    found = _html.escape(letters, quote=False).replace("-", "&minus;")
     found = re.sub(r"(?<![\w&;])([xyBC])(?![\w;'])", r"<var>\1</var>", found)
     found = _SLOPE.sub(r"&part;C/&part;\1", found)
     found = _LETTER.sub(_html_letter, found)
     found = re.sub(r" \[(.+?)\] ", r' <mark title="the weight left out">\1</mark> ', found)
-    return (
-        found.replace(" o ", " &compfn; ")
-        .replace(" * ", " &middot; ")
-        .replace(" - ", " &minus; ")
-        .replace("^2", "<sup>2</sup>")
-    )
+    return found.replace(" o ", " &compfn; ").replace(" * ", " &middot; ").replace("^2", "<sup>2</sup>")
 
 
 def _html_letter(match: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from gpubp._letters import html, tokens
 from gpubp._network import Network
 from gpubp._terms import Term
 
-__all__ = ["page"]
+__all__ = ["key_of", "page"]
 
 
 def page(
@@ -31,7 +31,7 @@ def page(
     steps = [
         {
             "part": title,
-            "key": _key(term.name),
+            "key": key_of(term.name),
             "code": _code(term.name),
             "shape": str(term.shape) if term.shape else "",
             # where two ways are given, the last is how it is computed
@@ -44,12 +44,12 @@ def page(
         if term.name not in given
     ]
     every = [term for terms in parts.values() for term in terms]
-    matrices = {_key(term.name): _rows(term.value) for term in (*weights, *every)}
+    matrices = {key_of(term.name): _rows(term.value) for term in (*weights, *every)}
     matrices |= {
-        f"e{_key(term.name)}": _rows(term.difference) for term in every if term.difference is not None
+        f"e{key_of(term.name)}": _rows(term.difference) for term in every if term.difference is not None
     }
     matrices |= {f"S{j}": _rows(slope) for j, slope in enumerate(slopes) if slope is not None}
-    labels = {_key(term.name): html(term.article) for term in (*weights, *every)}
+    labels = {key_of(term.name): html(term.article) for term in (*weights, *every)}
     if f"q{L}" not in matrices:  # a linear network, whose q are its p and whose dC/dq its Delta
         matrices |= {f"q{j}": matrices[f"p{j}"] for j in range(L + 1)}
         labels |= {f"q{j}": labels[f"p{j}"] for j in range(L + 1)}
@@ -84,7 +84,7 @@ def page(
     return document
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
     """ "p[1]" -> "p1", "Delta[0]" -> "D0", "dC/dq[2]" -> "g2", "cost" -> "C": what the page calls a matrix."""
     short = name.replace("Delta", "D").replace("dC/dq", "g").replace("cost", "C")
     return short.replace("[", "").replace("]", "")

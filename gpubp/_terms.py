@@ -60,10 +60,10 @@ class Term(NamedTuple):
             return [*lines, f"    = {made_of}{number(self.value.item())}{beside}"]
         rows = text_matrix(self.value)
         if self.difference is not None:
-            title, beside = "central differences", text_matrix(self.difference)
+            others = text_matrix(self.difference)
             width = max(len(rows[0]), len("backward"))
-            lines.append(f"    {'backward':<{width}}    {title}")
-            rows = [f"{row:<{width}}    {other}" for row, other in zip(rows, beside, strict=True)]
+            lines.append(f"    {'backward':<{width}}    central differences")
+            rows = [f"{row:<{width}}    {other}" for row, other in zip(rows, others, strict=True)]
         lines += [f"    {row}" for row in rows]
         if " " in self.numbers or "(" in self.numbers:
             lines.append(f"    first: {self.numbers} = {number(self.value.flat[0])}")

@@ -24,7 +24,19 @@ FLOORS = [
     {"backprop"},
     {"_network", "matrix_calculus", "_verify", "per_example", "curvature"},
     {"_data", "_loop", "_training", "callbacks", "_checkpoint"},
-    {"sklearn", "plots", "_explain", "_terms", "_letters", "_page", "_cli", "_options", "_table", "export", "distributed"},
+    {
+        "sklearn",
+        "plots",
+        "_explain",
+        "_terms",
+        "_letters",
+        "_page",
+        "_cli",
+        "_options",
+        "_table",
+        "export",
+        "distributed",
+    },
     {"__init__", "__main__"},
 ]
 CUPY_DOORS = {"_devices", "engines.cupy"}

@@ -76,7 +76,7 @@ function forward(M) {
     : map(cost[0], M[`q${L}`], M.y);
   return sum(c.flat()) / B;
 }
-function run(given) {
+function run(given) { // every matrix of the page, but the differences
   const M = { ...given };
   M.C = [[forward(M)]];
   for (let j = L; j >= 0; j--) {
@@ -92,11 +92,10 @@ function run(given) {
   for (const i of range(L)) {
     M[`dW${i}`] = product(transposed(M[`D${i + 1}`]), M[`q${i}`]);
     if (data.bias) M[`db${i}`] = [transposed(M[`D${i + 1}`]).map(sum)];
-    for (const kind of data.bias ? ["W", "b"] : ["W"]) M[`ed${kind}${i}`] = differences(given, kind + i);
   }
   return M;
 }
-function differences(given, key) {
+function differences(given, key) { // of C by each weight of W or b
   return given[key].map((row, r) => row.map((v, c) => {
     const moved = (h) => forward({ ...given, [key]: given[key].map((line, k) => (k === r ? line.with(c, v + h) : line)) });
     return (moved(H) - moved(-H)) / (2 * H);
@@ -114,8 +113,8 @@ function make(tag, attributes = {}, ...children) {
   element.append(...children);
   return element;
 }
-const GIVEN = Object.keys(data.matrices).filter((key) => /^(p0|y|W\d|b\d)$/.test(key));
-const steps = data.steps;
+const GIVEN = Object.keys(data.matrices).filter((key) => /^(p0|W\d|b\d)$/.test(key));
+const steps = data.steps, given = () => Object.fromEntries([...GIVEN, "y"].map((name) => [name, M[name]]));
 let M = data.matrices, at = 0, picked = [0, 0], chosen = null;
 
 function short(v) { // three digits
@@ -135,7 +134,8 @@ const plain = (html) => make("span", { html }).textContent;
 const label = (key) => data.labels[key] ?? (key.startsWith("e") ? "by differences" : key);
 
 function heat(key, { turned = false, result = false, caption = label(key) } = {}) {
-  const A = turned ? transposed(M[key]) : M[key];
+  const like = M[key] ?? M[key.slice(2)]; // differences come when they are shown, shaped like their W or b
+  const A = turned ? transposed(like) : like;
   const body = A.map((row, r) => make("tr", {}, ...row.map((_, c) => {
     const place = turned ? [c, r] : [r, c];
     const name = `${plain(label(key))}, row ${place[0]}, column ${place[1]}`;
@@ -152,10 +152,12 @@ function heat(key, { turned = false, result = false, caption = label(key) } = {}
 }
 
 function refresh() { // numbers and colours of every cell that is there
+  const { key: now } = steps[at], most = {};
+  if (now[0] === "d") M[`e${now}`] ??= differences(given(), now.slice(1));
   for (const cell of document.querySelectorAll("[data-key]")) {
     const { key, r, c } = cell.dataset, v = M[key][r][c];
     cell.dataset.value = v;
-    cell.parentElement.style.backgroundColor = colour(v, largest(M[key]));
+    cell.parentElement.style.backgroundColor = colour(v, most[key] ??= largest(M[key]));
     if (cell.tagName !== "INPUT") cell.textContent = short(v);
     else if (cell !== document.activeElement) { cell.value = short(v); cell.removeAttribute("aria-invalid"); }
     if (cell.tagName === "BUTTON") cell.setAttribute("aria-pressed", picked[0] === Number(r) && picked[1] === Number(c));
@@ -181,14 +183,16 @@ function spell() { // how the chosen element of this step comes about
     made = dot(M[`D${i + 1}`][r], column(M[`W${i}`], c));
   } else if (kind === "D" && !(i === L && data.natural) && M[`S${i}`] && M[`g${i}`]) {
     made = `${n(M[`g${i}`][r][c])} · ${n(M[`S${i}`][r][c])}`;
-  } else if ((kind === "D" && i === L && data.natural) || (kind === "g" && i === L && data.cost === "squared_error")) {
+  } else if (kind === "D" && i === L && data.names[i] === "softmax" && data.natural && Math.abs(sum(M.y[r]) - 1) > 1e-9) {
+    made = `(${n(sum(M.y[r]))} · ${n(M[`q${L}`][r][c])} − ${n(M.y[r][c])})${over}`;
+  } else if ((kind === "D" && i === L && data.natural) || (made === "" && "gD".includes(kind) && i === L && data.cost === "squared_error")) {
     made = `(${short(M[`q${L}`][r][c])} − ${n(M.y[r][c])})${over}`;
   } else if (kind === "dW") {
     made = dot(column(M[`D${i + 1}`], r), column(M[`q${i}`], c));
   } else if (kind === "db" && B > 1) {
     made = column(M[`D${i + 1}`], c).map(n).join(" + ");
   }
-  const difference = M[`e${key}`] ? `; by central differences ${M[`e${key}`][r][c]}` : "";
+  const difference = key[0] === "d" ? `; by central differences ${M[`e${key}`][r][c]}` : "";
   $("spell").textContent = value === undefined ? "" : `${made ? made + " = " : ""}${value}${difference}`.replaceAll("-", "−");
 }
 
@@ -226,20 +230,21 @@ function show(k, focus = false) {
   let signs = [];
   for (const [html, name] of key === "p0" ? [] : [...tokens, ["=", key]]) {
     const [letter, turn] = name.split("'"), caption = turn === undefined ? html : `${html}<sup>T</sup>`;
-    if (!(letter in M)) signs.push(make("span", { html }));
-    else {
+    if (!(letter in M)) {
+      if (html.trim()) signs.push(make("span", { html }));
+    } else {
       if (name === key) signs.push(make("span", { html }));
       sides.push(make("div", {}, ...signs, name === key ? heat(key, { result: true }) : heat(letter, { turned: turn !== undefined, caption })));
       signs = [];
     }
   }
   if (key === "p0") sides.push(heat(key, { result: true }));
-  if (M[`e${key}`]) sides.push(make("div", {}, make("span", {}, "≈"), heat(`e${key}`, { caption: "by central differences" })));
+  if (key[0] === "d") sides.push(make("div", {}, make("span", {}, "≈"), heat(`e${key}`, { caption: "by central differences" })));
   const letters = `${label(key)} = ${formula || tokens.map(([html, name]) => html + (name.endsWith("'") ? "<sup>T</sup>" : "")).join("")}`;
   $("step").replaceChildren(
     make("p", { html: `<b>${part}</b> <span class="small">step ${at + 1} of ${steps.length}</span>` }),
     make("div", { id: "letters", html: letters, tabindex: 0 }),
-    make("p", { class: "small", html: `<code>${code}</code> ${shape ? `has shape ${shape}` : ""}` }),
+    make("p", { class: "small", html: [code && `<code>${code}</code>`, shape && `shape ${shape}`].filter(Boolean).join(", ") }),
     ...(chain ? [make("div", { id: "chain", html: `= ${chain}`, tabindex: 0 })] : []),
     make("div", { class: "equation" }, ...sides),
     make("div", { id: "spell", role: "status" }));
@@ -250,7 +255,7 @@ function show(k, focus = false) {
   for (const figure of document.querySelectorAll("#all [data-figure]")) {
     const name = figure.dataset.figure.replace(/^e/, "");
     figure.classList.toggle("now", name === key);
-    figure.classList.toggle("later", !done.has(name) && !GIVEN.includes(name));
+    figure.classList.toggle("later", !done.has(name) && name !== "y" && !GIVEN.includes(name));
   }
   const chips = [...$("track").children];
   chips.forEach((chip, n) => (n === at ? chip.setAttribute("aria-current", "step") : chip.removeAttribute("aria-current")));
@@ -260,9 +265,7 @@ function show(k, focus = false) {
 }
 
 function change(key, r, c, v) {
-  const given = Object.fromEntries(GIVEN.map((name) => [name, M[name]]));
-  given[key] = given[key].map((row, k) => (k === Number(r) ? row.with(Number(c), v) : row));
-  M = run(given);
+  M = run({ ...given(), [key]: M[key].map((row, k) => (k === Number(r) ? row.with(Number(c), v) : row)) });
   if (chosen) choose(chosen.key, chosen.r, chosen.c);
   refresh();
 }
