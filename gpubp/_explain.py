@@ -18,7 +18,7 @@ import numpy as np
 
 from gpubp import _page, backprop
 from gpubp._devices import to_numpy
-from gpubp._letters import factor, latex, number, products, with_numbers
+from gpubp._letters import factor, latex_text, number, products, with_numbers
 from gpubp._network import Network
 from gpubp._terms import Term
 from gpubp._typing import Array
@@ -111,9 +111,9 @@ class Explanation:
         return "\n".join(lines)
 
     def latex(self) -> str:
-        """A LaTeX fragment; it needs the packages amsmath and xcolor."""
-        lines = [r"% \usepackage{amsmath, xcolor}"]
-        lines += [rf"\noindent {latex(note, prose=True)}\par" for note in self.notes]
+        """A LaTeX fragment; it needs the packages amsmath and color."""
+        lines = [r"% \usepackage{amsmath, color}"]
+        lines += [rf"\noindent {latex_text(note)}\par" for note in self.notes]
         for title, terms in self.parts.items():
             lines.append(rf"\paragraph{{{title}}}")
             lines += [line for term in terms for line in term.latex()]
@@ -204,6 +204,11 @@ def _host(name: str, array: Array) -> Any:
     return host.astype(np.float64) if host.dtype.kind == "f" else host
 
 
+def _plain(name: str, otherwise: str) -> str:
+    """A name that can stand in a formula; a user's own may hold anything."""
+    return name if re.fullmatch(r"[A-Za-z]\w*(\([\w=.,+ -]*\))?", name) else otherwise
+
+
 def _linear(net: Network) -> bool:
     return all(sigma.name == "identity" for sigma in net.sigma)
 
@@ -258,13 +263,13 @@ def _forward(
         if not say.linear:
             chain = f"sigma_{j}({chain})"
             row = p[0] if slopes[j] is None else p[0, :1]
-            numbers = f"{sigma.name}({', '.join(map(number, row))})"
+            numbers = f"{_plain(sigma.name, f'sigma_{j}')}({', '.join(map(number, row))})"
             yield Term(f"q[{j}]", say.q(j), f"sigma_{j}({say.p(j)})", numbers, q, chain if say.one else "")
 
 
 def _cost(net: Network, say: _Letters, chains: Any, y: Any) -> Term:
     name, q_L = net.cost_function.name, say.q(say.L)
-    c, numbers = f"{name}({q_L}, y)", ""
+    c, numbers = f"{_plain(name, 'c')}({q_L}, y)", ""
     if name in _COSTS:
         c = re.sub(r"\bq\b", q_L, _COSTS[name][0])
         if y.size == 1:
@@ -288,10 +293,10 @@ def _backward(
     dq_L = re.sub(r"\bq\b", q_L, _COSTS.get(net.cost_function.name, ("", ""))[1])
     known = {q_L: chains.q[L][0, 0], "y": y[0, 0], "B": say.B}
     first = f"({dq_L}){over_B}" if over_B else dq_L
-    chain = f"({dq_L}){over_B}" if dq_L else f"dC/d{q_L}"
+    chain = f"{'(1/B) ' if over_B else ''}({dq_L})" if dq_L else f"dC/d{q_L}"
     for j in reversed(range(L + 1)):
         if j == L:
-            formula = first if dq_L else f"{net.cost_function.name}'({q_L}, y){over_B}"
+            formula = first if dq_L else f"{_plain(net.cost_function.name, 'c')}'({q_L}, y){over_B}"
             numbers = with_numbers(formula, known) if dq_L else ""
         else:
             formula = f"{say.Delta(j + 1)} {say.W(j)}"

@@ -20,8 +20,10 @@ __all__ = [
     "with_numbers",
 ]
 
-_SPECIAL = re.compile(r"([_#$%&{}])")
+_SPECIAL = re.compile(r"([_#$%&{}])|[\\^~]")
 _LETTER = re.compile(r"(?<![A-Za-z])(sigma|[Dd]elta|pullback|[a-zA-Z])_(\w+)('?)")
+_TRANSPOSED = re.compile(r"\bX'")
+_IN_WORDS = re.compile(r"((?:dC/d|\b)(?:sigma|[Dd]elta|[A-Za-z])_\w+|\bX'|(?<=, )o(?= multiplies))")
 _SLOPE = re.compile(r"dC/d(\w+)")
 _WORDS = re.compile(r"(?<![A-Za-z_])(rowsum|colsum|sign|abs|log)\(")
 _MISSING = re.compile(r" \[(\w+)\] ")
@@ -70,18 +72,27 @@ def latex_matrix(value: Any) -> str:
     return rf"\begin{{bmatrix}} {body} \end{{bmatrix}}"
 
 
-def latex(letters: str, *, prose: bool = False) -> str:
-    """For mathematics; as ``prose``, the characters alone are made safe."""
-    if prose:
-        return _SPECIAL.sub(r"\\\1", letters)
-    letters = re.sub(r"[#$%&]", r"\\\g<0>", letters)  # of a user's own names
+def latex_text(words: str) -> str:
+    """A sentence: letters as mathematics, all else with its special characters made safe."""
+    pieces = _IN_WORDS.split(words)
+    return "".join(f"${latex(piece)}$" if k % 2 else escaped(piece) for k, piece in enumerate(pieces))
+
+
+def escaped(text: str) -> str:
+    """As it is, for LaTeX outside mathematics."""
+    return _SPECIAL.sub(lambda m: rf"\{m[0]}" if m[1] else rf"\char`\{m[0]}{{}}", text)
+
+
+def latex(letters: str) -> str:
+    """For mathematics."""
     found = re.sub(
         r"(\d)e([+-])0*(\d+)", lambda m: rf"{m[1]} \cdot 10^{{{m[2].replace('+', '')}{m[3]}}}", letters
     )
     found = _SLOPE.sub(r"\\frac{\\partial C}{\\partial \1}", found)
     found = _WORDS.sub(r"\\operatorname{\1}(", found)
     found = _LETTER.sub(_latex_letter, found)
-    found = found.replace(" o ", r" \odot ").replace(" * ", r" \cdot ")
+    found = _TRANSPOSED.sub(r"X^{\\top}", found)
+    found = re.sub(r"(?:^| )o(?: |$)", r" \\odot ", found).replace(" * ", r" \cdot ")
     return re.sub(r"\b([a-z]{2,}\w*(?:\([^()]*=[^()]*\))?)\(", _latex_name, found)
 
 
@@ -102,8 +113,7 @@ def _latex_letter(match: re.Match[str]) -> str:
 
 
 def _latex_name(match: re.Match[str]) -> str:
-    name = _SPECIAL.sub(r"\\\1", match[1])
-    return rf"\operatorname{{{name}}}("
+    return rf"\operatorname{{{escaped(match[1])}}}("
 
 
 def html(letters: str) -> str:
@@ -112,6 +122,7 @@ def html(letters: str) -> str:
     found = re.sub(r"(?<![\w&;])([xyBC])(?![\w;'])", r"<var>\1</var>", found)
     found = _SLOPE.sub(r"&part;C/&part;\1", found)
     found = _LETTER.sub(_html_letter, found)
+    found = _TRANSPOSED.sub("X<sup>T</sup>", found)
     found = re.sub(r" \[(.+?)\] ", r' <mark title="the weight left out">\1</mark> ', found)
     return found.replace(" o ", " &compfn; ").replace(" * ", " &middot; ").replace("^2", "<sup>2</sup>")
 

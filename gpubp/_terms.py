@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpubp._letters import latex, latex_left_out, latex_matrix, number, text_matrix
+from gpubp._letters import escaped, latex, latex_left_out, latex_matrix, number, text_matrix
 
 __all__ = ["Term"]
 
@@ -88,5 +88,5 @@ class Term(NamedTuple):
         return [
             "\\[ \\begin{aligned}",
             inner,
-            f"\\end{{aligned}} \\tag*{{\\texttt{{{latex(self.name, prose=True)}}}}} \\]",
+            f"\\end{{aligned}} \\tag*{{\\texttt{{{escaped(self.name)}}}}} \\]",
         ]

@@ -2,6 +2,8 @@
 
 import math
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from math import exp, log, log1p, tanh
 from pathlib import Path
@@ -224,8 +226,22 @@ def test_the_latex_is_balanced(net: Network) -> None:
     assert not balanced(latex.replace(r"\end{bmatrix}", "", 1).replace(r"\end{aligned}", "", 1))
     displays = re.findall(r"\\\[.*?\\\]", latex, re.DOTALL)
     assert len(displays) == sum(map(len, explain(net, *drawn(net, 2)).parts.values()))
-    outside = re.sub(r"\\\[.*?\\\]", "", latex, flags=re.DOTALL)
+    outside = re.sub(r"\\\[.*?\\\]|(?<!\\)\$.*?(?<!\\)\$", "", latex, flags=re.DOTALL)
     assert not re.search(r"(?<!\\)[_^&#$]", outside)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
+def test_the_latex_compiles(tmp_path: Path) -> None:
+    awkward = gpubp.Activation(lambda xp, p: xp.tanh(p), lambda xp, p, q: 1 - q * q, name="t&n_h% #1 $x{y^")
+    nets = [*NETS, Network((8, 8, 8), hidden=awkward), Network((1, 1, 1, 1), hidden="identity", bias=False)]
+    body = "\n\\newpage\n".join(explain(net, *drawn(net, B)).latex() for net in nets for B in (1, 3))
+    head = r"\documentclass{article} \usepackage{amsmath, color}"
+    text = f"{head}\n\\begin{{document}}\n{body}\\end{{document}}"
+    (tmp_path / "a.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-draftmode", "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_latex_marks_the_missing_weight() -> None:
