@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubp import _page, backprop
+from gpubp import _page, activations, backprop, costs
 from gpubp._devices import to_numpy
 from gpubp._letters import factor, latex_text, number, products, with_numbers
 from gpubp._network import Network
@@ -24,6 +24,7 @@ from gpubp._terms import Term
 from gpubp._typing import Array
 from gpubp._verify import central_gradient
 from gpubp.activations import Activation
+from gpubp.costs import Cost
 from gpubp.engines import Generic, engine_for
 
 __all__ = ["Explanation", "Term", "explain"]
@@ -100,7 +101,7 @@ class Explanation:
         return tuple(found)
 
     def __repr__(self) -> str:
-        return f"<explanation of {self.net!r}, {len(self.y)} of {MOST} examples>"
+        return f"<explanation of {self.net!r}, B = {len(self.y)}>"
 
     def __str__(self) -> str:
         lines = [repr(self.net), *(f"  {note}" for note in self.notes)]
@@ -153,7 +154,7 @@ def explain(net: Network, w: Array, x: Array, y: Array) -> Explanation:
     >>> print(explain(net, np.array([2.0, 3.0]), np.array([[0.5]]), np.array([[1.0]])).gradient[0])
     dC/dw_01 = delta_1 x_0                                            dW[0]  (1, 1)
         = (x_2 - y) w_12 [w_01] x_0
-        = 6 * 0.5 = 3; by central differences 3
+        = 6 * 0.5 = 3; central difference 3, ... apart
     """
     if not isinstance(net, Network):
         raise TypeError(
@@ -161,9 +162,10 @@ def explain(net: Network, w: Array, x: Array, y: Array) -> Explanation:
         )
     w, x, y = (_host(name, array) for name, array in {"w": w, "x": x, "y": y}.items())
     L = len(net.sizes) - 1
-    if max(*net.sizes, L, len(x)) > MOST:
+    B = x.shape[0] if x.ndim else 1  # another shape is refused by net.backward
+    if max(*net.sizes, L, B) > MOST:
         raise ValueError(
-            f"explain writes out at most {MOST} examples, {MOST} nodes a layer and {MOST} layers, got {len(x)}, "
+            f"explain writes out at most {MOST} examples, {MOST} nodes a layer and {MOST} layers, got {B}, "
             f"{max(net.sizes)} and {L}: take fewer rows of x, or a smaller network"
         )
     chains: Any = net.backward(w, x, y)
@@ -174,9 +176,9 @@ def explain(net: Network, w: Array, x: Array, y: Array) -> Explanation:
     with engine.quiet():
         dq_L = net.cost_function.derivative(engine.formulas, chains.q[-1], y)
         dq = [engine.propagate(chains.Delta[i + 1], W[i]) for i in range(L)]
-        dq.append(engine.weigh(dq_L, backprop.row_weights(engine, len(x), None, "mean")))
+        dq.append(engine.weigh(dq_L, backprop.row_weights(engine, B, None, "mean")))
         slopes = tuple(map(_slope, [engine] * (L + 1), net.sigma, chains.p, chains.q))
-    say = _Letters(set(net.sizes) == {1}, _linear(net), L, len(x))
+    say = _Letters(set(net.sizes) == {1}, _linear(net), L, B)
     weights = []
     for i in range(L):
         weights.append(Term(f"W[{i}]", say.W(i), "", "", W[i]))
@@ -210,12 +212,23 @@ def _plain(name: str, otherwise: str) -> str:
 
 
 def _linear(net: Network) -> bool:
-    return all(sigma.name == "identity" for sigma in net.sigma)
+    return all(_is(sigma, "identity") for sigma in net.sigma)
+
+
+def _is(sigma: Activation, name: str) -> bool:
+    """Whether it is the library's own of that name."""
+    return sigma == activations.get(name)
+
+
+def _of_output(cost: Cost) -> tuple[str, str]:
+    """c and dc/dq in letters; empty where they are not known."""
+    known = cost.name in _COSTS and costs.get(cost.name) == cost
+    return _COSTS[cost.name] if known else ("", "")
 
 
 def _slope(engine: Generic, sigma: Activation, p: Any, q: Any) -> Any:
     """sigma'(p), (B, n); None where sigma does not act element by element."""
-    if sigma.derivative is None and sigma.name != "identity":
+    if sigma.derivative is None and not _is(sigma, "identity"):
         return None
     return engine.pull_back(sigma, p, q, np.ones_like(q))
 
@@ -270,8 +283,8 @@ def _forward(
 def _cost(net: Network, say: _Letters, chains: Any, y: Any) -> Term:
     name, q_L = net.cost_function.name, say.q(say.L)
     c, numbers = f"{_plain(name, 'c')}({q_L}, y)", ""
-    if name in _COSTS:
-        c = re.sub(r"\bq\b", q_L, _COSTS[name][0])
+    if _of_output(net.cost_function)[0]:
+        c = re.sub(r"\bq\b", q_L, _of_output(net.cost_function)[0])
         if y.size == 1:
             numbers = with_numbers(c, {q_L: chains.q[-1][0, 0], "y": y[0, 0]})
         elif net.sizes[-1] > 1:
@@ -290,7 +303,7 @@ def _backward(
 ) -> Iterator[Term]:
     L = say.L
     q_L, over_B = say.q(L), "/B" if say.B > 1 else ""
-    dq_L = re.sub(r"\bq\b", q_L, _COSTS.get(net.cost_function.name, ("", ""))[1])
+    dq_L = re.sub(r"\bq\b", q_L, _of_output(net.cost_function)[1])
     known = {q_L: chains.q[L][0, 0], "y": y[0, 0], "B": say.B}
     first = f"({dq_L}){over_B}" if over_B else dq_L
     chain = f"{'(1/B) ' if over_B else ''}({dq_L})" if dq_L else f"dC/d{q_L}"
@@ -320,9 +333,9 @@ def _backward(
 
 
 def _pulled_back(sigma: Activation, j: int, g: str, say: _Letters) -> str:
-    if sigma.derivative is not None or sigma.name == "identity":
+    if sigma.derivative is not None or _is(sigma, "identity"):
         return f"{g} {'' if say.one else 'o '}sigma_{j}'(p_{j})"
-    if sigma.name == "softmax":
+    if _is(sigma, "softmax"):
         return f"q_{j} o ({g} - rowsum({g} o q_{j}))"
     return f"pullback_{j}({g})"
 

@@ -58,7 +58,7 @@ def page(
         "B": len(y),
         "bias": net.bias,
         "natural": net.natural,
-        "linear": all(sigma.name == "identity" for sigma in net.sigma),
+        "linear": f"q[{L}]" not in {term.name for terms in parts.values() for term in terms},
         "sigma": [_own(sigma, activations.get) for sigma in net.sigma],
         "names": [sigma.name for sigma in net.sigma],
         "cost": _own(net.cost_function, costs.get),

@@ -264,7 +264,7 @@ def test_the_page_stands_alone_and_no_name_breaks_it() -> None:
     assert page.count("</script>") == 2
     assert not re.search(r"https?://|@@TITLE|@@TEXT|@@NOTES|@@SCRIPT|src=|@import", page)
     assert balanced(found.latex())
-    assert repr(found) == f"<explanation of {net!r}, 1 of 8 examples>"
+    assert repr(found) == f"<explanation of {net!r}, B = 1>"
     assert found._repr_html_().startswith('<iframe title="Network((2, 2, 1)')
     assert "<script" not in found._repr_html_()
 
@@ -281,6 +281,27 @@ def test_a_pullback_of_ones_own_is_named_and_not_spelled() -> None:
     assert terms["dC/dq[2]"].formula == "twice'(q_2, y)/B"
     assert terms["Delta[1]"].numbers == ""
     assert found.cost.formula == "colsum(twice(q_2, y))/B"
+
+
+def test_parts_that_only_share_a_name_are_not_taken_for_the_librarys() -> None:
+    half = gpubp.Activation(lambda xp, p: 0.5 * p, pullback=lambda xp, p, q, g: 0.5 * g, name="identity")
+    cost = gpubp.Cost(
+        lambda xp, q, y: xp.sum((q - y) ** 2, axis=1), lambda xp, q, y: 2.0 * (q - y), name="squared_error"
+    )
+    net = Network((1, 1), input=half, output=half, cost=cost, bias=False)
+    found = explain(net, *drawn(Network((1, 1), bias=False)))
+    assert [term.article for term in found.forward] == ["p_0", "q_0", "p_1", "q_1"]
+    assert found.cost.formula == "squared_error(q_1, y)"
+    assert [term.formula for term in found.backward[:2]] == ["squared_error'(q_1, y)", "pullback_1(dC/dq_1)"]
+
+
+def test_what_overflows_is_shown() -> None:
+    net = Network((1, 2), cost="cross_entropy")
+    found = explain(net, np.array([2000.0, 0.0, 0.0, 0.0]), np.array([[1.0]]), np.array([1]))
+    assert found.backward[0].value[0, 1] == -math.inf
+    assert found.deltas[0].value.tolist() == [[1.0, -1.0]]
+    assert "[    0  -inf ]" in str(found)
+    assert "-Infinity" in found.html()
 
 
 def test_every_library_gives_the_same(place64: Place) -> None:
@@ -317,6 +338,8 @@ def test_what_it_can_not_explain_is_refused() -> None:
         explain("net", w, x, y)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="x must be finite, got a NaN or inf: remove or replace it"):
         explain(net, w, x * math.inf, y)
+    with pytest.raises(ValueError, match=re.escape("x must have shape (B, n_0) with n_0 = 2, got ()")):
+        explain(net, w, x[0, 0], y)
     with pytest.raises(ValueError, match=re.escape("x must have shape (B, n_0) with n_0 = 2, got (1, 1)")):
         explain(net, w, x[:, :1], y)
 

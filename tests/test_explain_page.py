@@ -284,3 +284,16 @@ def test_no_step_is_wider_than_the_window(
     assert page.count("#range") == 1
     assert page.chrome.execute_script("return document.documentElement.scrollWidth") <= width
     assert page.complaints() == []
+
+
+def test_nothing_moves_where_motion_is_not_wanted(chrome: Chrome, tmp_path: Path) -> None:
+    net = Network((2, 1))
+    page = Page(chrome, tmp_path, explain(net, *drawn(net)))
+    took = []
+    for wish in ("no-preference", "reduce"):
+        feature = {"name": "prefers-reduced-motion", "value": wish}
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        style = "return getComputedStyle(document.querySelector('td')).transitionDuration"
+        took.append(page.chrome.execute_script(style))
+    assert set(took[0].split(", ")) == {"0.2s"}
+    assert took[1] == "0s"

@@ -215,7 +215,7 @@ function draw() { // nodes and weights, example 0
     q.forEach((v, k) => {
       inner += `<circle cx="${x(j)}" cy="${y(j, k)}" r="18" fill="${colour(v, largest(M[`q${j}`]))}" `
         + `stroke="${here ? "#1b1f24" : "#8a939d"}" stroke-width="${here ? 3.5 : 1}"/>`
-        + `<text x="${x(j)}" y="${y(j, k) + 4}">${Number.isFinite(v) ? Number(v.toPrecision(2)) : v}</text>`;
+        + `<text x="${x(j)}" y="${y(j, k) + 4}">${Math.abs(v) < 1 ? Number(v.toFixed(2)) : Number(v.toPrecision(2))}</text>`;
     });
   }
   $("drawing").innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Layers of ${data.sizes.join(", ")} nodes">${inner}</svg>`;
@@ -276,6 +276,7 @@ function choose(key, r, c) {
     const slider = make("input", { type: "range", id: "range", min: -reach, max: reach, step: reach / 200 });
     slider.addEventListener("input", () => change(key, r, c, Number(slider.value)));
     $("slide").replaceChildren($("chosen"), slider);
+    $("slide").hidden = false;
   }
   chosen = { key, r, c };
   $("chosen").innerHTML = `${label(key)}, row ${r}, column ${c}: ${short(v)}`;
@@ -348,7 +349,6 @@ for (const j of range(L + 1)) {
 }
 $("all").append(row("Cost", ["y", "C"]));
 if (!editable) {
-  $("slide").remove();
   $("fixed").hidden = false;
   $("fixed").textContent = "The page can show these numbers but not compute them anew, as an activation or the cost is not one of gpubp's own: nothing can be changed here.";
 }
