@@ -18,6 +18,7 @@ import gpubp
 from gpubp import Network, explain
 from gpubp._cli import main
 from gpubp._explain import MOST
+from gpubp._letters import tokens
 
 W = [1.5, -0.7, 2.0]
 
@@ -267,6 +268,26 @@ def test_the_page_stands_alone_and_no_name_breaks_it() -> None:
     assert repr(found) == f"<explanation of {net!r}, B = 1>"
     assert found._repr_html_().startswith('<iframe title="Network((2, 2, 1)')
     assert "<script" not in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("formula", "keys"),
+    [
+        ("q_0 W_01' + b_01", "q0 W0' b0"),
+        ("dC/dq_1 o sigma_1'(p_1)", "g1 S1"),
+        ("Delta_0' q_1", "D3' q1"),
+        ("delta_2 x_0", "D1 p0"),
+        ("sigma_1(w_12 p_1)", "W1 p1"),
+        ("(q_3 - y)/B", "q3 y"),
+        ("colsum(Delta_3)", "D0"),
+        ("x", ""),
+    ],
+)
+def test_the_page_finds_the_matrices_in_a_formula(formula: str, keys: str) -> None:
+    found = tokens(formula, 3)
+    assert " ".join(key for _, key in found if key) == keys
+    without = re.sub(r"<.*?>|&\w+;", "", "".join(text for text, key in found if not key))
+    assert not re.search(r"[pqgDWb]_", without)
 
 
 def test_a_pullback_of_ones_own_is_named_and_not_spelled() -> None:

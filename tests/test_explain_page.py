@@ -39,6 +39,12 @@ for (const cell of document.querySelectorAll(arguments[0] + " [data-key]")) {
 }
 return found;"""
 
+# every matrix of a step stands under the name that it has among all matrices, transposed or not
+NAMED = """return [...document.querySelectorAll("#step figure")].filter((figure) => {
+  const caption = figure.querySelector("figcaption").innerText.replace(/T$/, "");
+  const same = document.querySelector(`#all [data-figure="${figure.dataset.figure}"] figcaption`);
+  return same && same.innerText !== caption;
+}).map((figure) => figure.innerText);"""
 
 NETS = [
     *(Network((2, 3, 2), hidden=sigma) for sigma in HIDDEN),
@@ -136,6 +142,7 @@ def test_stepping_shows_every_number_of_the_explanation(chrome: Chrome, tmp_path
         assert f"step {k + 1} of 17" in page.text("#where")
         assert str(term.shape) in page.text("#step") or term.shape == ()
         assert page.count("#step .result td") == term.value.size
+        assert page.chrome.execute_script(NAMED) == []
         assert page.count("#all .now") == (0 if term.name.startswith("dC/dq") else 1)
         page.press(Keys.ARROW_RIGHT)
     agree(page.read(), ours)
