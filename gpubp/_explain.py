@@ -97,7 +97,7 @@ class Explanation:
         if not one or B > 1 or " o " in self.cost.formula:
             found.append("X' is X transposed, o multiplies element by element, rowsum and colsum add up.")
         if one and B == 1:
-            found.append("[w] marks the weight that its own derivative leaves out.")
+            found.append("A weight in brackets or a box is the one that its own derivative leaves out.")
         return tuple(found)
 
     def __repr__(self) -> str:

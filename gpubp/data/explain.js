@@ -243,9 +243,9 @@ function show(k, focus = false) {
   const letters = `${label(key)} = ${formula || tokens.map(([html, name]) => html + (name.endsWith("'") ? "<sup>T</sup>" : "")).join("")}`;
   $("step").replaceChildren(
     make("p", { html: `<b>${part}</b> <span class="small">step ${at + 1} of ${steps.length}</span>` }),
-    make("div", { id: "letters", html: letters, tabindex: 0 }),
+    make("div", { id: "letters", html: letters }),
     make("p", { class: "small", html: [code && `<code>${code}</code>`, shape && `shape ${shape}`].filter(Boolean).join(", ") }),
-    ...(chain ? [make("div", { id: "chain", html: `= ${chain}`, tabindex: 0 })] : []),
+    ...(chain ? [make("div", { id: "chain", html: `= ${chain}` })] : []),
     make("div", { class: "equation" }, ...sides),
     make("div", { id: "spell", role: "status" }));
   $("where").innerHTML = `<b>${part}</b>: ${label(key)}, step ${at + 1} of ${steps.length}`;
