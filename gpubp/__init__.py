@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpubp import callbacks, matrix_calculus, plots
     from gpubp._checkpoint import CheckpointError, Saved, load, save
     from gpubp._data import Standardizer, load_digits
+    from gpubp._explain import Explanation, explain
     from gpubp._training import DivergenceError, Run, train
     from gpubp._verify import Report, check_gradient
 
@@ -37,6 +38,7 @@ __all__ = [
     "Cost",
     "Device",
     "DivergenceError",
+    "Explanation",
     "Momentum",
     "Nesterov",
     "Network",
@@ -51,6 +53,7 @@ __all__ = [
     "costs",
     "device",
     "devices",
+    "explain",
     "initializers",
     "load",
     "load_digits",
@@ -73,6 +76,8 @@ _LAZY = {
     "save": "gpubp._checkpoint",
     "Standardizer": "gpubp._data",
     "load_digits": "gpubp._data",
+    "Explanation": "gpubp._explain",
+    "explain": "gpubp._explain",
     "DivergenceError": "gpubp._training",
     "Run": "gpubp._training",
     "train": "gpubp._training",

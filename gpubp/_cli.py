@@ -1,4 +1,4 @@
-"""The command line: ``gpubp train | predict | info | check | plot``.
+"""The command line: ``gpubp train | predict | info | check | explain | plot``.
 
 Results go to stdout, progress and errors to stderr. What a command needs is imported when it runs.
 """
@@ -47,9 +47,15 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = parse(argv)
     try:
-        commands = {"train": _train, "predict": _predict, "info": _info, "check": _check, "plot": _plot}
-        command = commands[args.command]
-        status = command(args)
+        commands = {
+            "train": _train,
+            "predict": _predict,
+            "info": _info,
+            "check": _check,
+            "explain": _explain,
+            "plot": _plot,
+        }
+        status = commands[args.command](args)
         sys.stdout.flush()
         return status
     except (
@@ -315,7 +321,6 @@ def _version(distribution: str) -> str | None:
 
 def _check(args: Namespace) -> int:
     from gpubp._checkpoint import load
-    from gpubp._network import Network
     from gpubp._verify import check_gradient
 
     rng = np.random.default_rng(args.seed)
@@ -323,16 +328,53 @@ def _check(args: Namespace) -> int:
         net, w, _, _ = load(args.what[0])
         w = w.astype(np.float64)
     else:
-        net = Network(
-            args.sizes, hidden=args.hidden or "relu", output=args.output, cost=args.cost or "squared_error"
-        )
-        w = net.init(args.seed, dtype="float64")
-        w = w + 0.1 * rng.standard_normal(w.shape)  # biases too, which start at 0
+        net, w = _drawn(args, rng)
     x = rng.standard_normal((args.rows, net.sizes[0]))
     report = check_gradient(net, w, x, _targets(net, rng, args.rows), seed=args.seed)
     print(net)
     print(report)
     return 0 if report.passed else 1
+
+
+def _drawn(args: Namespace, rng: np.random.Generator, **more: Any) -> tuple[Network, NDArray[Any]]:
+    """The network of the sizes given, and random weights."""
+    from gpubp._network import Network
+
+    net = Network(
+        args.sizes,
+        hidden=args.hidden or "relu",
+        output=args.output,
+        cost=args.cost or "squared_error",
+        **more,
+    )
+    w = net.init(args.seed, dtype="float64")
+    return net, w + 0.1 * rng.standard_normal(w.shape)  # biases too, which start at 0
+
+
+def _explain(args: Namespace) -> int:
+    from gpubp._checkpoint import load
+    from gpubp._explain import explain
+    from gpubp._table import read_rows
+
+    rng = np.random.default_rng(args.seed)
+    scaler, labels = None, None
+    if args.sizes is None:
+        net, w, scaler, labels = load(args.what[0])
+    else:
+        net, w = _drawn(args, rng, bias=args.bias)
+    if args.file is None:
+        x, y = rng.standard_normal((args.rows, net.sizes[0])), _targets(net, rng, args.rows)
+    else:
+        x, y = read_rows(args.file, args.target, args.rows, net.sizes[0], labels, args.header)
+        y = y.astype(np.int64 if net.cost_function.labels else np.float64)
+        x = x.astype(np.float64) if scaler is None else _standard(x, scaler, np.float64)
+    found = explain(net, w.astype(np.float64), x, y)
+    if args.html is None:
+        print(found.latex() if args.latex else found)
+    else:
+        args.html.write_text(found.html(), encoding="utf-8")
+        _say("saved", str(args.html))
+    return 0
 
 
 def _targets(net: Network, rng: np.random.Generator, rows: int) -> NDArray[Any]:

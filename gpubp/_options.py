@@ -22,6 +22,7 @@ examples:
   gpubp train iris.csv --target species      train on a table, save model.safetensors
   gpubp predict model.safetensors new.csv    class labels and probabilities as CSV
   gpubp check 4 8 3 --cost cross_entropy     backpropagation against differences
+  gpubp explain 3 4 2 --html page.html       every step forward and backward, as a page
   gpubp plot model.safetensors               a picture of the network; --help lists more kinds
   gpubp info                                 versions, devices, and why no GPU is used
 
@@ -68,6 +69,17 @@ one made from costs alone. Exit status 1 if they disagree.
 examples:
   gpubp check model.safetensors
   gpubp check 4 8 3 --hidden tanh --cost cross_entropy
+"""
+_EXPLAIN = """\
+Every link of the forward and backward chains with shape, formula and numbers, and each derivative
+beside its central difference; for a saved model, or for sizes with first weights by --seed.
+
+FILE holds rows with their target, as for train; without it the rows are random.
+
+examples:
+  gpubp explain 3 4 2 --hidden tanh
+  gpubp explain 1 1 1 1 --no-bias --latex
+  gpubp explain model.safetensors iris.csv --target species --html page.html
 """
 _PLOT = """\
 kinds:
@@ -120,6 +132,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("predict", "predict with a saved model, as CSV", _PREDICT, _predict)
     add("info", "show versions and devices, and why a GPU is or isn't usable", _INFO, lambda sub: None)
     add("check", "check the gradient of a saved model, or of sizes given", _CHECK, _check)
+    add("explain", "write out backpropagation step by step, for a small network", _EXPLAIN, _explain)
     add("plot", "draw a saved model, or what it makes of data, as PNG or SVG", _PLOT, _plot)
     args = parser.parse_args(argv)
     if args.command == "train":
@@ -128,6 +141,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         _refuse_files(args)
     if args.command == "check":
         _refuse_check(args)
+    if args.command == "explain":
+        _refuse_explain(args)
     return args
 
 
@@ -223,6 +238,28 @@ def _predict(sub: argparse.ArgumentParser) -> None:
 def _check(sub: argparse.ArgumentParser) -> None:
     add = sub.add_argument
     add("what", nargs="+", metavar="MODEL|SIZE", help="a saved model, or sizes from the input to the output")
+    _network_options(sub)
+    add("--rows", type=_whole(1), metavar="N", default=5, help="examples in the batch (default: 5)")
+    add("--seed", type=_whole(0), metavar="N", default=0, help="of weights and rows (default: 0)")
+
+
+def _explain(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("what", nargs="+", metavar="MODEL [FILE]|SIZE", help="a saved model and rows for it, or sizes")
+    _network_options(sub)
+    add("--no-bias", dest="bias", action="store_false", help="no biases, as in the article")
+    add("--rows", type=_whole(1), metavar="N", default=1, help="examples, the first of FILE (default: 1)")
+    add("--seed", type=_whole(0), metavar="N", default=0, help="of weights and rows (default: 0)")
+    _csv_options(sub, "the column of the target in FILE (default: the last)")
+    kind = sub.add_mutually_exclusive_group().add_argument
+    kind("--latex", action="store_true", help="a LaTeX fragment in place of text")
+    kind(
+        "--html", type=Path, metavar="PAGE", help="write a page that steps through it, and can be played with"
+    )
+
+
+def _network_options(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
     add(
         "--hidden",
         type=_named("activations"),
@@ -236,8 +273,6 @@ def _check(sub: argparse.ArgumentParser) -> None:
         help="output activation (default: the cost's partner)",
     )
     add("--cost", type=_named("costs"), metavar="NAME", help="default: squared_error")
-    add("--rows", type=_whole(1), metavar="N", default=5, help="examples in the batch (default: 5)")
-    add("--seed", type=_whole(0), metavar="N", default=0, help="of weights and rows (default: 0)")
 
 
 def _plot(sub: argparse.ArgumentParser) -> None:
@@ -294,6 +329,17 @@ def _refuse_check(args: argparse.Namespace) -> None:
         args.error("give two sizes or more, each at least 1: those of the input, hidden layers and output")
     if args.sizes is None and described:
         args.error("--hidden, --output and --cost go with sizes: a MODEL brings its own")
+
+
+def _refuse_explain(args: argparse.Namespace) -> None:
+    args.file = None
+    if len(args.what) == 2 and not args.what[0].isdecimal():
+        args.file = Path(args.what.pop())
+    _refuse_check(args)
+    if args.sizes is None and not args.bias:
+        args.error("--no-bias goes with sizes: a MODEL brings its own")
+    if args.target is not None and args.file is None:
+        args.error("--target names a column of FILE: give one, or leave it out")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -204,6 +204,34 @@ def read_features(path: Path, target: str | None, n_0: int, header: bool = True)
     return cells.features(left_out)
 
 
+def read_rows(
+    path: Path, target: str | None, rows: int, n_0: int, labels: Sequence[str] | None, header: bool = True
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The first ``rows`` examples for a model: x (n, n_0) and y (n,), numbers, or each row's place among ``labels``.
+
+    Raises
+    ------
+    OSError, ValueError : as ``read_table``, or another number of features, or a class that the model doesn't know
+    """
+    table = read_table([path], target, "classification" if labels else "regression", header)
+    if table.x.shape[1] != n_0:
+        raise ValueError(
+            f"{path} must have the model's {n_0} features as columns, and the target, got {table.x.shape[1]} besides "
+            f"{table.target!r}: keep the columns it was trained on, and name the target with --target"
+        )
+    x, y = table.x[:rows], table.y[:rows]
+    if labels is None:
+        return x, y
+    names = [str(v) if y.dtype.kind == "U" or v % 1 else str(int(v)) for v in y]
+    for name in names:
+        if name not in labels:
+            raise ValueError(
+                f"{path}: the target {table.target!r} must be one of {some(labels)}, got {name!r}: name the target "
+                "with --target"
+            )
+    return x, np.array([labels.index(name) for name in names])
+
+
 def is_classification(y: NDArray[Any]) -> bool:
     """Whether a target holds class labels: text, or whole numbers with at most ``MOST_CLASSES`` distinct values."""
     return y.dtype.kind == "U" or (bool((y == np.floor(y)).all()) and len(np.unique(y)) <= MOST_CLASSES)

@@ -104,6 +104,12 @@ def check_gradient(
     return _compared(net, _beside(w, seed), x, y, sample_weight, method, seed)
 
 
+def central_gradient(net: Network, w: Array, x: Array, y: Array) -> Any:
+    """dC/dw (n_weights,) from costs alone: each weight moved alone, up and down, by 1e-5; NumPy float64."""
+    wide = [_float64(array) for array in (w, x, y, None)]
+    return np.asarray([_slope(net, wide, v, "central", _STEPS[0]) for _, v in _coordinates(net)])
+
+
 def _compared(net: Network, w: Array, x: Array, y: Array, s: Array | None, method: str, seed: int) -> Report:
     ours = to_numpy(net.gradient(w, x, y, sample_weight=s)).astype(np.float64)
     wide = [_float64(array) for array in (w, x, y, s)]

@@ -33,10 +33,13 @@ FLOORS = [
         "_cli",
         "_explain",
         "_landscape",
+        "_letters",
         "_options",
+        "_page",
         "_picture",
         "_predictions",
         "_table",
+        "_terms",
     },
     {"__init__", "__main__"},
 ]

@@ -52,6 +52,13 @@ from gpubp._options import parse
             ["check", "m.safetensors", "--cost", "huber"],
             "--hidden, --output and --cost go with sizes: a MODEL brings its",
         ),
+        (["explain", "m.safetensors", "--no-bias"], "--no-bias goes with sizes: a MODEL brings its own"),
+        (
+            ["explain", "3", "2", "--target", "y"],
+            "--target names a column of FILE: give one, or leave it out",
+        ),
+        (["explain", "a", "b", "c"], "give one MODEL, or sizes as whole numbers"),
+        (["explain", "3", "2", "--latex", "--html", "p"], "not allowed with argument --latex"),
     ],
 )
 def test_wrong_usage_exits_with_2(

@@ -9,7 +9,8 @@ import sys
 def main(argv: list[str] | None = None) -> int:
     """Do what was asked for; 0 when it went well."""
     parser = argparse.ArgumentParser(
-        prog="python -m examples.article", description="The article's claims, held against numbers, and its figures."
+        prog="python -m examples.article",
+        description="The article's claims, held against numbers, and its figures.",
     )
     parser.add_argument(
         "--check", action="store_true", help="print every claim with what was measured; 1 unless all hold"
