@@ -1,5 +1,6 @@
 """One layer, several activations: beside the same nodes alone, everywhere an activation goes."""
 
+import logging
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import gpubp
 from gpubp import activations
 from gpubp._checkpoint import CheckpointError
 from gpubp._checks import Interval
-from gpubp.engines import Numpy, engine_for, fastest
+from gpubp.engines import engine_for
 
 KINDS = ["tanh", "relu", "relu", "identity", "gelu", "leaky_relu(slope=0.1)"]
 SINE = gpubp.Activation(
@@ -85,21 +86,21 @@ def test_it_runs_under_jit_and_by_autodiff(jax: Any) -> None:
     np.testing.assert_allclose(jax.jit(net.gradient)(w, x, y), theirs, rtol=1e-10, atol=1e-14)
 
 
-def test_long_runs_train_it_with_compiled_loops() -> None:
-    """Its formula can't be traced, so it runs as it is among those that are compiled."""
+def test_where_steps_are_compiled_its_own_are_numpys(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("numba", reason="numba is not installed: the extra fast brings it")
     net = mixed()
     rng = np.random.default_rng(5)
     w, x, y = net.init(dtype="float64"), rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
-    compiled = fastest(engine_for(w))
-    assert type(compiled) is not Numpy
-    p, g = rng.standard_normal((2, 5, 6))
-    q = net.sigma[1].value(np, p)
-    by_hand = net.sigma[1].pullback(np, p, q, g)  # type: ignore[misc]
-    np.testing.assert_array_equal(compiled.pull_back(net.sigma[1], p, q, g.copy(), out=g), by_hand)
-    np.testing.assert_array_equal(compiled.activate(net.sigma[1], p, out=p), q)
-    run = gpubp.train(net, x, y, w=w, epochs=300, batch_size=8, device="cpu", progress=False)
-    assert run.history["cost"][-1] < run.history["cost"][0]
+    runs = []
+    for choice in ("never", "always"):
+        monkeypatch.setenv("GPUBP_COMPILE", choice)
+        with caplog.at_level(logging.INFO, "gpubp"):
+            runs.append(gpubp.train(net, x, y, w=w, epochs=30, batch_size=8, device="cpu", progress=False))
+    assert "training steps aren't compiled" in caplog.text
+    np.testing.assert_array_equal(runs[0].w, runs[1].w)
+    assert runs[0].history["cost"][-1] < runs[0].history["cost"][0]
 
 
 def test_it_is_what_its_parts_are() -> None:
