@@ -164,6 +164,8 @@ class Descent:
         """The steps compiled, by the rows of their minibatch, where that is possible and pays; else nothing."""
         n, B = self.rows.x.shape[0], self.batch_size
         wanted = os.environ.get("GPUBP_COMPILE", "auto")
+        if wanted not in ("auto", "always", "never"):
+            raise ValueError(f"GPUBP_COMPILE must be 'auto', 'always' or 'never', got {wanted!r}: unset it")
         seconds = math.inf if wanted == "always" else _seconds(self.net, n, epochs, B)
         ours = isinstance(self.optimizer, Optimizer) and type(self.optimizer).step is Optimizer.step
         if wanted == "never" or seconds < _WORTH_LOADING or not ours or type(self.engine) is not Numpy:

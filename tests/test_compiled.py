@@ -18,6 +18,7 @@ from gpubp import _descent, activations, costs, optimizers
 from gpubp._typing import Array
 from gpubp.engines import Generic, lazy
 from gpubp.engines.lazy import Batch, Graph, Untraceable
+from gpubp.engines import program as program_module
 from gpubp.engines.program import Program
 
 pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
@@ -378,3 +379,41 @@ def test_without_numba_steps_are_numpys(
     with caplog.at_level(logging.INFO, "gpubp"):
         gpubp.train(net, X, Y, epochs=1, device="cpu", progress=False)
     assert "training steps aren't compiled" in caplog.text
+
+
+def test_the_choice_is_one_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUBP_COMPILE", "yes")
+    net = gpubp.Network((3, 1))
+    with pytest.raises(ValueError, match="GPUBP_COMPILE must be 'auto', 'always' or 'never', got 'yes': unset it"):
+        gpubp.train(net, *data(net, "float64"), epochs=1, device="cpu", progress=False)
+
+
+def test_what_numba_cant_compile_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GPUBP_COMPILE", "always")
+    monkeypatch.setitem(program_module._NEXT, "rows max", ["v{0} = {1} + 'a letter'"])
+    net = gpubp.Network((3, 4), cost="cross_entropy")
+    with caplog.at_level(logging.INFO, "gpubp"):
+        run = gpubp.train(net, *data(net, "float64"), epochs=1, device="cpu", progress=False)
+    assert "aren't compiled: numba: " in caplog.text
+    assert np.isfinite(run.w).all()
+
+
+@pytest.mark.parametrize("kind", ["read-only", "strided", "memmap"])
+def test_arrays_of_every_kind(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    net = gpubp.Network((6, 8, 3), cost="cross_entropy")
+    X, Y = data(net, "float32")
+    runs = []
+    for choice in ("never", "always"):
+        monkeypatch.setenv("GPUBP_COMPILE", choice)
+        given = X.copy()
+        if kind == "strided":
+            given = np.asfortranarray(X)
+        elif kind == "read-only":
+            given.flags.writeable = False
+        else:
+            np.save(tmp_path / "X.npy", X)
+            given = np.load(tmp_path / "X.npy", mmap_mode="r")
+        runs.append(gpubp.train(net, given, Y.astype("uint8"), epochs=2, device="cpu", progress=False))
+    np.testing.assert_allclose(runs[0].w, runs[1].w, rtol=1e-3, atol=1e-5)

@@ -71,6 +71,7 @@ class Recorded:
             raise
         except Exception as error:  # a user's formula may fail in any way on what isn't an array
             raise Untraceable(f"{type(error).__name__}: {error}") from error
+        self.batch_size, self.numbers = B, numbers
         self.dtype, self.shapes, self.source = dtype, [result.shape for result in results], program.source
         self.constants = program.constants
         self.arrays = program.arrays({**fixed, **states})
@@ -86,8 +87,15 @@ class Recorded:
         Raises
         ------
         ImportError : numba or SciPy isn't there, or refuses this NumPy
+        Untraceable : numba can't compile it
         """
         _compiled(self.source)
+        from numba.core.errors import NumbaError
+
+        try:
+            self.run(np.empty((0, self.batch_size), np.int64), *[np.empty(0)] * self.numbers)
+        except NumbaError as error:
+            raise Untraceable(f"numba: {str(error).strip().splitlines()[-1]}") from error
 
     def run(self, which: Array, *numbers: Array) -> list[Array]:
         """Steps one after another, on the rows ``which`` (steps, B), with their numbers, (steps,) each: the results,
