@@ -1,7 +1,8 @@
 """exp, log and their kin for float32 in compiled loops, as arithmetic that a compiler can do on many numbers at once.
 
 Calls into the C library are made one number at a time; NumPy's own functions work on many, and so must these.
-Polynomials and the splitting of ln 2 are those of the Cephes library (Moshier 1989), good to about 2 roundings.
+Polynomials and the splitting of ln 2 are those of the Cephes library (Moshier 1989), tanh's quotient that of the Eigen
+library; all are good to a few roundings.
 """
 
 from __future__ import annotations
@@ -26,9 +27,22 @@ _INF, _NAN, _ROOT_HALF = _F(np.inf), _F(np.nan), _F(0.70710678)
 _E = tuple(
     map(_F, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5))
 )
+_FLAT = _F(7.90531110763549805)  # beyond it tanh is 1 but for rounding
 _T = tuple(
-    map(_F, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1))
+    map(
+        _F,
+        (
+            -2.76076847742355e-16,
+            2.00018790482477e-13,
+            -8.60467152213735e-11,
+            5.12229709037114e-08,
+            1.48572235717979e-05,
+            6.37261928875436e-04,
+            4.89352455891786e-03,
+        ),
+    )
 )
+_Q = tuple(map(_F, (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)))
 _L = tuple(
     map(
         _F,
@@ -113,12 +127,13 @@ def log1p(x: Any) -> Any:
 @_compiled
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent."""
-    size = abs(x)
-    z = x * x
-    near = ((((_T[0] * z + _T[1]) * z + _T[2]) * z + _T[3]) * z + _T[4]) * z * x + x
-    far = _1 - _2 / (exp(size + size) + _1)
-    far = far if x > _0 else -far
-    return near if size < _F(0.625) else far
+    y = x if x < _FLAT else _FLAT
+    y = y if y > -_FLAT else -_FLAT
+    z = y * y
+    p = (((((_T[0] * z + _T[1]) * z + _T[2]) * z + _T[3]) * z + _T[4]) * z + _T[5]) * z + _T[6]
+    q = ((_Q[0] * z + _Q[1]) * z + _Q[2]) * z + _Q[3]
+    y = y * p / q
+    return y if x == x else x
 
 
 @_compiled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,23 +25,17 @@ class _Rows:
         return value
 
     def max(self, x: Array, /, *, axis: int | None = None, keepdims: bool = False) -> Array:
-        return (
-            _of_rows(np.maximum, x, keepdims) if _narrow(x, axis) else np.max(x, axis=axis, keepdims=keepdims)
-        )
+        return _of_rows(np.maximum, x, axis, keepdims)
 
     def sum(
         self, x: Array, /, *, axis: int | None = None, keepdims: bool = False, dtype: Any = None
     ) -> Array:
-        if dtype is None and _narrow(x, axis):
-            return _of_rows(np.add, x, keepdims)
-        return np.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+        return _of_rows(np.add, x, axis, keepdims, dtype)
 
 
-def _narrow(x: Array, axis: int | None) -> bool:
-    return axis == 1 and x.ndim == 2 and 1 < x.shape[1] <= _NARROW
-
-
-def _of_rows(ufunc: np.ufunc, x: Array, keepdims: bool) -> Array:
+def _of_rows(ufunc: np.ufunc, x: Array, axis: int | None, keepdims: bool, dtype: Any = None) -> Array:
+    if axis != 1 or x.ndim != 2 or dtype is not None or x.shape[0] == 1 or not 1 < x.shape[1] <= _NARROW:
+        return ufunc.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
     of_each = ufunc.reduce(np.ascontiguousarray(x.T), axis=0)
     return of_each[:, None] if keepdims else of_each
 
@@ -49,7 +43,7 @@ def _of_rows(ufunc: np.ufunc, x: Array, keepdims: bool) -> Array:
 class Numpy(Generic):
     """The generic verbs, with ``out=`` used."""
 
-    block = 49_152  # bytes: a handful of them, a formula's temporaries, fill half of a common L2 cache
+    block = 60_000  # bytes: a handful of them, a formula's temporaries, fill half of a common L2 cache
 
     def __init__(self, xp: Namespace = np, library: Namespace = np) -> None:
         super().__init__(xp)
@@ -70,10 +64,10 @@ class Numpy(Generic):
 
     def activate(self, sigma: Sigma, p: Array, out: Array | None = None) -> Array:
         if out is None or p.nbytes <= self.block:
-            return super().activate(sigma, p)
+            return sigma.value(self.formulas, p)
         for here in self._blocks(p):
             part = p[here]
-            q = super().activate(sigma, part)
+            q = sigma.value(self.formulas, part)
             if q is not part or out is not p:  # the identity's is there already
                 out[here] = q
         return out
@@ -122,8 +116,10 @@ class Numpy(Generic):
                 whole[here] = part
         return tuple(out)
 
-    def _blocks(self, x: Array) -> Iterator[slice]:
-        """Slices of x along its first axis, of about ``block`` bytes."""
-        n = x.shape[0]
-        step = max(1, self.block * n // max(1, x.nbytes))
+    def _blocks(self, x: Array) -> Iterable[slice]:
+        """Equal slices of x along its first axis, of about ``block`` bytes at most."""
+        n, count = x.shape[0], -(-x.nbytes // self.block)
+        if count <= 1:
+            return (slice(None),)
+        step = -(-n // count)
         return (slice(start, min(start + step, n)) for start in range(0, n, step))
