@@ -25,18 +25,12 @@ CHAIN = gpubp.Network((1, 1, 1, 1), input=SIGMA[0], hidden=SIGMA[1:3], output=SI
 
 
 def sequences(net: gpubp.Network, w: Any, x: float, y: float) -> dict[str, float]:
-    """The chains of a network of one node a layer by the article's names: p_j and q_j (x_j where nothing is applied),
-    dC/dq_j and dC/dp_j, and delta_k = dC/dp_{L-k}."""
-    p, q, Delta, _, _ = both_chains(net, w, np.array([[x]]), np.array([[y]]))
+    """The chains of a network of one node a layer by the article's names: x_j where it is linear, else p_j and q_j,
+    dC/dq_j; and delta_k, which is dC/dp_{L-k}."""
+    said = gpubp.explain(net, w, np.array([[x]]), np.array([[y]]))
+    found = {term.article: term.value.item() for term in (*said.forward, *said.backward)}
     L = len(net.sizes) - 1
-    found: dict[str, float] = {}
-    for j in range(L + 1):
-        found |= {f"p_{j}": p[j].item(), f"q_{j}": q[j].item(), f"x_{j}": q[j].item()}
-    for j in reversed(range(L + 1)):
-        first = found[f"q_{L}"] - y
-        found[f"dC/dq_{j}"] = first if j == L else w[j] * Delta[j + 1].item()
-        found[f"dC/dp_{j}"] = found[f"delta_{L - j}"] = Delta[j].item()
-    return found
+    return found | {f"dC/dp_{L - k}": found[f"delta_{k}"] for k in range(L + 1)}
 
 
 def gradient(net: gpubp.Network, w: Any, x: float = X0, y: float = Y) -> Any:
@@ -152,7 +146,7 @@ def _() -> Pairs:
 # I. Linear, one node a layer
 
 
-@linear.identity(8, "forward chain x_1 = w_01 x_0, x_2, x_3", "net.forward")
+@linear.identity(8, "forward chain x_1 = w_01 x_0, x_2, x_3", "explain, forward")
 def _() -> Pairs:
     found = sequences(LINE, w, X0, Y)
     for j in range(4):
@@ -195,7 +189,7 @@ def _() -> Pairs:
     require(np.all(np.abs(gradient(LINE, w, y=x_3 + 0.1)) > 0.01), "they vanish elsewhere too")
 
 
-@linear.identity(14, "delta_k = (x_3 - y) times the last k weights", "net.backward, Delta")
+@linear.identity(14, "delta_k = (x_3 - y) times the last k weights", "explain, deltas")
 def _() -> Pairs:
     found = sequences(LINE, w, X0, Y)
     for k in range(4):
@@ -203,7 +197,7 @@ def _() -> Pairs:
         yield found[f"delta_{k}"], slopes(line_cost, found[f"x_{3 - k}"], WEIGHTS[3 - k :]).item()
 
 
-@linear.identity(15, "dC/dw_i,i+1 = delta_2-i x_i", "net.backward")
+@linear.identity(15, "dC/dw_i,i+1 = delta_2-i x_i", "explain, deltas")
 def _() -> Pairs:
     found = sequences(LINE, w, X0, Y)
     yield [found[f"delta_{2 - i}"] * found[f"x_{i}"] for i in range(3)], line_slopes(w)
@@ -236,7 +230,7 @@ def _() -> Pairs:
 # II. Non-linear, one node a layer
 
 
-@full.identity(18, "forward p_i+1 = w_i,i+1 q_i, q_j = sigma_j(p_j)", "net.forward")
+@full.identity(18, "forward p_i+1 = w_i,i+1 q_i, q_j = sigma_j(p_j)", "explain, forward")
 def _() -> Pairs:
     found = sequences(CHAIN, w, X0, Y)
     p = X0
@@ -249,9 +243,9 @@ def _() -> Pairs:
 @full.identity(19, "identity activations give back section I", "Network(hidden=)")
 def _() -> Pairs:
     yield gradient(LINE, w), line_slopes(w)
-    found = sequences(LINE, w, X0, Y)
+    p, q, *_ = both_chains(LINE, w, np.array([[X0]]), np.array([[Y]]))
     for j in range(4):
-        yield found[f"p_{j}"], found[f"q_{j}"]
+        yield p[j].item(), q[j].item()
 
 
 def chain_derivative(i: int) -> Pairs:
@@ -290,7 +284,7 @@ def _() -> Pairs:
     require(np.all(np.abs(gradient(CHAIN, w, y=q_3 + 0.5)) > 1e-3), "they vanish elsewhere too")
 
 
-@full.identity(24, "eight forward terms, from p_0 to q_3 as nested functions", "net.forward, p and q")
+@full.identity(24, "eight forward terms, from p_0 to q_3 as nested functions", "explain, forward")
 def _() -> Pairs:
     found = sequences(CHAIN, w, X0, Y)
     s0, s1, s2, s3 = VALUES
@@ -308,7 +302,7 @@ def _() -> Pairs:
         yield found[name], number
 
 
-@full.identity(25, "eight backward terms, dC/dq and dC/dp in turn", "net.backward, Delta and W")
+@full.identity(25, "eight backward terms, dC/dq and dC/dp in turn", "explain, backward")
 def _() -> Pairs:
     found = sequences(CHAIN, w, X0, Y)
     for j in (3, 2, 1, 0):
@@ -317,7 +311,7 @@ def _() -> Pairs:
         yield found[f"dC/dp_{j}"], slopes(lambda p, j: chain_cost(VALUES[j](p), j, WEIGHTS), p, j).item()
 
 
-@full.identity(26, "dC/dw_i,i+1 = delta_2-i q_i", "net.backward")
+@full.identity(26, "dC/dw_i,i+1 = delta_2-i q_i", "explain, deltas")
 def _() -> Pairs:
     found = sequences(CHAIN, w, X0, Y)
     yield [found[f"delta_{2 - i}"] * found[f"q_{i}"] for i in range(3)], chain_slopes()

@@ -17,7 +17,7 @@ from gpubp import plots
 net = gpubp.Network((3, 4, 4, 2), hidden="identity", bias=False)
 w = net.init(0, dtype="float64")
 W_01, W_12, W_23 = (W for W, _ in net.layers(w))
-W_c = W_23 @ W_12 @ W_01
+W_c, _ = net.collapse(w)  # W_23 W_12 W_01
 x_0, y = np.array([[0.5], [-1.0], [2.0]]), np.array([[1.0], [0.0]])  # columns, as in the article
 chains = net.backward(w, x_0.T, y.T)  # a row is one example, so columns go in and come out transposed
 assert chains.Delta is not None
