@@ -1,64 +1,38 @@
-"""exp, log and their kin for float32 in compiled loops, as arithmetic that a compiler can do on many numbers at once.
+"""exp, log and their kin in compiled loops, as arithmetic that a compiler can do on many numbers at once.
 
-Calls into the C library are made one number at a time; NumPy's own functions work on many, and so must these.
-Polynomials and the splitting of ln 2 are those of the Cephes library (Moshier 1989), tanh's quotient that of the Eigen
-library; all are good to a few roundings.
+Calls into the C library are made one number at a time; NumPy's own functions work on many, and so must these. They are
+Taylor's series near 0, and elsewhere come back to it by powers of two; all are good to a few roundings.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-__all__ = ["exp", "expm1", "log", "log1p", "tanh"]
+__all__ = ["FLOAT32", "FLOAT64", "Functions"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_F = np.float32
-_LARGEST, _SMALLEST = _F(88.72283), _F(-86.6)  # beyond it exp is inf; below it less than 2.5e-38, taken as 0
-_PER_LN2, _LN2_HIGH, _LN2_LOW = _F(1.44269504), _F(0.693359375), _F(-2.12194440e-4)
-_ROUNDER = _F(12582912.0)  # 1.5 2^23: adding it leaves a rounded integer in the last bits
-_0, _1, _2, _HALF = _F(0.0), _F(1.0), _F(2.0), _F(0.5)
-_INF, _NAN, _ROOT_HALF = _F(np.inf), _F(np.nan), _F(0.70710678)
-_E = tuple(
-    map(_F, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5))
-)
-_FLAT = _F(7.90531110763549805)  # beyond it tanh is 1 but for rounding
-_T = tuple(
-    map(
-        _F,
-        (
-            -2.76076847742355e-16,
-            2.00018790482477e-13,
-            -8.60467152213735e-11,
-            5.12229709037114e-08,
-            1.48572235717979e-05,
-            6.37261928875436e-04,
-            4.89352455891786e-03,
-        ),
-    )
-)
-_Q = tuple(map(_F, (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)))
-_L = tuple(
-    map(
-        _F,
-        (
-            7.0376836292e-2,
-            -1.1514610310e-1,
-            1.1676998740e-1,
-            -1.2420140846e-1,
-            1.4249322787e-1,
-            -1.6668057665e-1,
-            2.0000714765e-1,
-            -2.4999993993e-1,
-            3.3333331174e-1,
-        ),
-    )
-)
+
+
+class Functions(NamedTuple):
+    """Of one dtype, to be called in compiled code alone."""
+
+    exp: Any
+    expm1: Any
+    log: Any
+    log1p: Any
+    tanh: Any
+
+
+def _compiled(function: _Function) -> _Function:
+    # inlined, else a compiler doesn't see that a loop over it can work on many at once
+    return cast(_Function, numba.njit(error_model="numpy", inline="always")(function))
 
 
 def _same_bits(source: Any, target: Any) -> Any:
@@ -71,78 +45,94 @@ def _same_bits(source: Any, target: Any) -> Any:
     return intrinsic(make)
 
 
-_bits = _same_bits(types.float32, types.int32)
-_number = _same_bits(types.int32, types.float32)
+def _made(F: Any, Z: Any, degree: int, terms: int) -> Functions:
+    """For floating-point numbers F and integers Z of the same size: with a polynomial of that degree for exp on
+    [-ln 2 / 2, ln 2 / 2], and with so many terms for log on [sqrt(1/2), sqrt(2)]."""
+    info = np.finfo(F)
+    bits = _same_bits(getattr(types, F.__name__), getattr(types, Z.__name__))
+    number = _same_bits(getattr(types, Z.__name__), getattr(types, F.__name__))
+    digits, half_range = Z(info.nmant), Z(info.maxexp - 2)
+    mantissa, one_half = Z((1 << info.nmant) - 1), Z((info.maxexp - 2) << info.nmant)
+    # ln 2 in two parts, the first with so few digits that a multiple of it by any exponent is exact
+    few = 2.0 ** (info.nmant - 10)
+    ln2_high = F(round(math.log(2.0) * few) / few)
+    ln2_low = F(_LN2_HIGH - float(ln2_high) + _LN2_REST)
+    per_ln2, rounder = F(1.0 / math.log(2.0)), F(1.5 * 2.0**info.nmant)  # adding it rounds to an integer
+    largest, smallest = F(math.log(float(info.max))), F((info.minexp + 1) * math.log(2.0))
+    zero, half, one, two, inf, nan, root_half = map(F, (0.0, 0.5, 1.0, 2.0, np.inf, np.nan, math.sqrt(0.5)))
+    taylor = tuple(F(1.0 / math.factorial(k)) for k in range(degree, 1, -1))
+    odd = tuple(F(2.0 / (2 * k + 1)) for k in range(terms, 0, -1))
+
+    @_compiled
+    def parts(x: Any) -> Any:
+        """e^x - 1 of the rest r, and 2^n / 2, where x = n ln 2 + r."""
+        y = x if x < largest else largest
+        y = y if y > smallest else smallest
+        turned = y * per_ln2 + rounder
+        n = turned - rounder
+        r = y - n * ln2_high
+        r = r - n * ln2_low
+        e = taylor[0]
+        for c in numba.literal_unroll(taylor[1:]):
+            e = e * r + c
+        return e * (r * r) + r, number((bits(turned) + half_range) << digits)
+
+    @_compiled
+    def exp(x: Any) -> Any:
+        e, scale = parts(x)
+        y = (e + one) * scale * two
+        y = y if x > smallest else zero
+        y = y if x <= largest else inf
+        return y if x == x else x
+
+    @_compiled
+    def expm1(x: Any) -> Any:
+        e, scale = parts(x)
+        y = (e * scale + (scale - half)) * two
+        y = y if x <= largest else inf
+        return y if x == x else x
+
+    @_compiled
+    def log(x: Any) -> Any:
+        whole = bits(x)
+        n = F((whole >> digits) - half_range)
+        m = number((whole & mantissa) | one_half)
+        small = m < root_half
+        n = n - one if small else n
+        m = m + m if small else m
+        f = m - one
+        s = f / (two + f)
+        z = s * s
+        t = odd[0]
+        for c in numba.literal_unroll(odd[1:]):
+            t = t * z + c
+        y = n * ln2_high + (n * ln2_low + (s * (t * z) + two * s))
+        y = y if x < inf else x
+        y = y if x > zero else -inf
+        return y if x >= zero else nan
+
+    @_compiled
+    def log1p(x: Any) -> Any:
+        u = one + x
+        y = log(u) * (x / (u - one))  # Kahan's quotient
+        y = y if u < inf else u
+        return x if u == one else y
+
+    @_compiled
+    def tanh(x: Any) -> Any:
+        size = abs(x)
+        e = expm1(size + size)
+        y = one - two / (e + two)
+        near = e / (e + two)
+        y = near if size < half else y
+        y = y if x > zero else -y
+        return y if x == x else x
+
+    return Functions(exp, expm1, log, log1p, tanh)
 
 
-def _compiled(function: _Function) -> _Function:
-    # inlined, else a compiler doesn't see that a loop over it can work on many at once
-    return cast(_Function, numba.njit(error_model="numpy", inline="always")(function))
+# ln 2 = _LN2_HIGH + _LN2_REST, the first in 32 binary digits
+_LN2_HIGH, _LN2_REST = 0.693147180369123816490, 1.90821492927058770002e-10
 
-
-@_compiled
-def exp(x: Any) -> Any:
-    """e^x."""
-    y = x if x < _LARGEST else _LARGEST
-    y = y if y > _SMALLEST else _SMALLEST
-    turned = y * _PER_LN2 + _ROUNDER
-    n = turned - _ROUNDER
-    r = y - n * _LN2_HIGH
-    r = r - n * _LN2_LOW
-    e = ((((_E[0] * r + _E[1]) * r + _E[2]) * r + _E[3]) * r + _E[4]) * r + _E[5]
-    e = e * (r * r) + r + _1
-    e = e * _number(np.int32((_bits(turned) + np.int32(126)) << np.int32(23))) * _2
-    e = e if x > _SMALLEST else _0
-    e = e if x <= _LARGEST else _INF
-    return e if x == x else x
-
-
-@_compiled
-def log(x: Any) -> Any:
-    """The natural logarithm; -inf at 0, NaN below."""
-    bits = _bits(x)
-    n = _F((bits >> np.int32(23)) - np.int32(126))
-    m = _number(np.int32((bits & np.int32(0x007FFFFF)) | np.int32(0x3F000000)))
-    small = m < _ROOT_HALF
-    n = n - _1 if small else n
-    m = m + m - _1 if small else m - _1
-    z = m * m
-    y = (((_L[0] * m + _L[1]) * m + _L[2]) * m + _L[3]) * m + _L[4]
-    y = (((y * m + _L[5]) * m + _L[6]) * m + _L[7]) * m + _L[8]
-    y = y * m * z + n * _LN2_LOW - _HALF * z
-    y = m + y + n * _LN2_HIGH
-    y = y if x < _INF else x
-    y = y if x > _0 else -_INF
-    return y if x >= _0 else _NAN
-
-
-@_compiled
-def log1p(x: Any) -> Any:
-    """log(1 + x), also of small x (Kahan's quotient)."""
-    u = _1 + x
-    y = log(u) * (x / (u - _1))
-    return x if u == _1 else (y if u < _INF else u)
-
-
-@_compiled
-def tanh(x: Any) -> Any:
-    """The hyperbolic tangent."""
-    y = x if x < _FLAT else _FLAT
-    y = y if y > -_FLAT else -_FLAT
-    z = y * y
-    p = (((((_T[0] * z + _T[1]) * z + _T[2]) * z + _T[3]) * z + _T[4]) * z + _T[5]) * z + _T[6]
-    q = ((_Q[0] * z + _Q[1]) * z + _Q[2]) * z + _Q[3]
-    y = y * p / q
-    return y if x == x else x
-
-
-@_compiled
-def expm1(x: Any) -> Any:
-    """e^x - 1, also of small x (Kahan's quotient)."""
-    u = exp(x)
-    less = u - _1
-    y = less * (x / log(u))
-    y = y if less > -_1 else -_1
-    y = y if u < _INF else u
-    y = x if u == _1 else y
-    return y if x == x else x
+FLOAT32 = _made(np.float32, np.int32, degree=7, terms=4)
+FLOAT64 = _made(np.float64, np.int64, degree=13, terms=10)

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from gpubp.engines.lazy import FUNCTIONS, Batch, Graph, Promise, Untraceable
+from gpubp.engines.lazy import FUNCTIONS, Batch, Promise, Untraceable
 
 __all__ = [
     "OVER_ROWS",
@@ -85,24 +83,22 @@ class Plan:
     Untraceable : it can't be done in loops, or NumPy does it sooner
     """
 
-    def __init__(self, graph: Graph, ends: Sequence[Promise]) -> None:
+    def __init__(self, ends: Sequence[Promise]) -> None:
         self.steps: list[Step] = []
         self.where: dict[int, int] = {}
         self.ends = {node.index for node in ends}
         self.order = _needed(ends)
         self._operands = {arg.index for node in self.order if node.op == "matmul" for arg in node.args}
-        self._leave_to_numpy(graph)
+        self._leave_to_numpy()
         self._schedule()
 
-    def _leave_to_numpy(self, graph: Graph) -> None:
+    def _leave_to_numpy(self) -> None:
         """Refuse what NumPy does on many numbers at once and a compiled loop would do one by one."""
-        at_once = {"abs", "floor", "sqrt"}
-        if graph.dtype == np.float32:
-            at_once |= {"exp", "expm1", "log", "log1p", "tanh"}  # of elementary
+        one_by_one = FUNCTIONS - {"abs", "floor", "sqrt", "exp", "expm1", "log", "log1p", "tanh"}
         for node in self.order:
             function = node.op.partition("(")[0]
-            if function in FUNCTIONS - at_once and len(node.shape) == 2 and node.shape[1] > _NARROW:
-                raise Untraceable(f"{function} of many {graph.dtype} numbers, which NumPy does sooner")
+            if function in one_by_one and len(node.shape) == 2 and node.shape[1] > _NARROW:
+                raise Untraceable(f"{function} of many numbers, which NumPy does sooner")
             if function in FUNCTIONS and node.shape == () and function not in ("abs", "floor", "sqrt"):
                 raise Untraceable(f"{function} of a number")
 

@@ -70,7 +70,7 @@ class Program:
         given: Sequence[Promise],
     ) -> None:
         self.dtype = graph.dtype
-        self.plan = Plan(graph, [*(new for _, new in states), *results])
+        self.plan = Plan([*(new for _, new in states), *results])
         self.storage = Storage(self.plan, states, results)
         self._constants: dict[str, int] = {}
         self.source = self._write(results, given)
@@ -116,7 +116,8 @@ class Program:
         lines = [
             "from math import *",
             f"from numpy import dot, {self.dtype} as T",
-            *(["from gpubp.engines.elementary import *"] if self.dtype == np.float32 else []),
+            "from gpubp.engines import elementary",
+            f"exp, expm1, log, log1p, tanh = elementary.{str(self.dtype).upper()}",
             f"def run(steps, constants, {', '.join([*every_step, *self._arguments])}):",
             *(f"    e{k} = constants[{k}]; c{k} = T(e{k})" for k in self._constants.values()),
             "    for step in range(steps):",
