@@ -17,13 +17,12 @@ from benchmarks._cases import GRID, Case
 from gpubp import _descent, activations, costs, optimizers
 from gpubp._typing import Array
 from gpubp.engines import Generic, lazy
-from gpubp.engines import program as program_module
 from gpubp.engines.lazy import Batch, Graph, Untraceable
 from gpubp.engines.program import Program
 
 pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
 pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'gpubp[fast]'")
-from gpubp.engines import compiled, elementary
+from gpubp.engines import compiled, elementary, narrow
 
 ROWS = 75  # four batches of 16 and one of 11
 
@@ -113,6 +112,7 @@ def test_every_option(cost: str, more: dict[str, Any], monkeypatch: pytest.Monke
         gpubp.Network((3, 5, 1), output="sigmoid"),
         gpubp.Network((16, 16, 16), hidden="tanh"),  # a batch as long as a layer is wide
         gpubp.Network((3, 5, 1), cost="binary_cross_entropy"),
+        gpubp.Network((3, 5, 20), cost="cross_entropy"),  # as many outputs as a narrow nest hasn't
     ],
     ids=repr,
 )
@@ -395,7 +395,7 @@ def test_what_numba_cant_compile_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("GPUBP_COMPILE", "always")
-    monkeypatch.setitem(program_module._NEXT, "rows max", ["v{0} = {1} + 'a letter'"])
+    monkeypatch.setitem(narrow._NEXT, "max", "{0} + 'a letter'")
     net = gpubp.Network((3, 4), cost="cross_entropy")
     with caplog.at_level(logging.INFO, "gpubp"):
         run = gpubp.train(net, *data(net, "float64"), epochs=1, device="cpu", progress=False)

@@ -13,6 +13,7 @@ import numpy as np
 
 from gpubp._typing import Array
 from gpubp.engines.lazy import Batch, Graph, Promise, Untraceable
+from gpubp.engines.narrow import NarrowWriter, is_narrow
 from gpubp.engines.plan import (
     OVER_ROWS,
     Nest,
@@ -97,6 +98,17 @@ class Program:
             return f"{'e' if kind == 'd' else 'c'}{k}"
         return f"{kind}{node.index}"
 
+    def size(self, nodes: Sequence[Promise], wanted: int) -> str:
+        """A size, as that of the first array that has it among these nodes and what they read."""
+        todo = list(nodes)
+        for node in todo:
+            if node.index in self.storage.place and node.op not in OVER_ROWS:
+                for axis, size in enumerate(node.shape):
+                    if same((size,), (wanted,)):
+                        return f"{self.place(node)}.shape[{axis}]"
+            todo += node.args
+        raise Untraceable("a loop over no array")
+
     def _write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
         body = [line for step in self.plan.steps for line in self._lines(step)]
         starts, ends = [], []
@@ -127,7 +139,7 @@ class Program:
 
     def _lines(self, step: Step) -> list[str]:
         if isinstance(step, Nest):
-            return _NestWriter(self, step).lines()
+            return _nest(self, step)
         if isinstance(step, Product):
             pairs = zip(step.node.args, step.node.more, strict=True)
             a, b = (self.place(arg) + (".T" if turned else "") for arg, turned in pairs)
@@ -139,6 +151,21 @@ class Program:
         return [f"{self.storage.copy(step)}[:] = {self.place(step.node.args[step.part])}"]
 
 
+def _nest(program: Program, nest: Nest) -> list[str]:
+    before, after = [], []
+    for node in nest.nodes.values():
+        if node.op in OVER_ROWS and node.shape:
+            before.append(f"{program.place(node)}[:] = T(0)")
+        elif node.op in OVER_ROWS:
+            before.append(_TOTAL_FIRST[node.op].format(node.index))
+            after.append(f"t{node.index} = T(d{node.index})")
+    if is_narrow(nest):
+        lines = NarrowWriter(nest, program.storage, program.number, program.size).lines()
+    else:
+        lines = _NestWriter(program, nest).lines()
+    return [*before, *lines, *after]
+
+
 class _NestWriter:
     """The lines of a nest: for each row the work on it as a whole, then loops over its columns, stage by stage."""
 
@@ -147,20 +174,15 @@ class _NestWriter:
         self.stages = stages(nest)
 
     def lines(self) -> list[str]:
-        before, after = [], []
-        for node in self.nodes:
-            if node.op in OVER_ROWS and node.shape:
-                before.append(f"{self.program.place(node)}[:] = T(0)")
-            elif node.op in OVER_ROWS:
-                before.append(_TOTAL_FIRST[node.op].format(node.index))
-                after.append(f"t{node.index} = T(d{node.index})")
         if self.nest.rows:
             inside = [line for stage in range(max(self.stages.values()) + 1) for line in self._stage(stage)]
         else:
             _, inside = self._body(self.nodes, by_column=False)
-        size = self._size(self.nodes, over(self.nodes[0]))
-        index = "i" if self.nest.rows else "k"
-        return [*before, f"for {index} in range({size}):", *(f"    {line}" for line in inside), *after]
+        size = self.program.size(self.nodes, over(self.nodes[0]))
+        return [
+            f"for {'i' if self.nest.rows else 'k'} in range({size}):",
+            *(f"    {line}" for line in inside),
+        ]
 
     def _stage(self, stage: int) -> list[str]:
         here = [node for node in self.nodes if self.stages[node.index] == stage]
@@ -175,7 +197,7 @@ class _NestWriter:
             lines += [_FIRST[node.op].format(node.index) for node in reductions]
             lines += [
                 *once,
-                f"for k in range({self._size(nodes, width)}):",
+                f"for k in range({self.program.size(nodes, width)}):",
                 *(f"    {line}" for line in inside),
             ]
             for node in reductions:
@@ -184,17 +206,6 @@ class _NestWriter:
                 if node.index in self.program.storage.place:
                     lines.append(f"{self._element(node)} = v{node.index}")
         return lines
-
-    def _size(self, nodes: Sequence[Promise], wanted: int) -> str:
-        """A size, as that of the first array that has it among these nodes and what they read."""
-        todo = list(nodes)
-        for node in todo:
-            if node.index in self.program.storage.place and node.op not in OVER_ROWS:
-                for axis, size in enumerate(node.shape):
-                    if same((size,), (wanted,)):
-                        return f"{self.program.place(node)}.shape[{axis}]"
-            todo += node.args
-        raise Untraceable("a loop over no array")
 
     def _body(self, nodes: Sequence[Promise], by_column: bool) -> tuple[list[str], list[str]]:
         """The lines before a loop, and those inside."""
@@ -219,7 +230,7 @@ class _NestWriter:
             if arg.index in self.program.storage.place:
                 return self._element(arg)
             if mine:
-                return f"{self.program.storage.scratch(arg)}[k]"
+                return f"{self.program.storage.scratch(arg, arg.shape[1:])}[k]"
             if arg.op == "take":
                 return taken(arg)
             if arg.op == "{}":
@@ -245,7 +256,7 @@ class _NestWriter:
                 if node.index in self.program.storage.place:
                     ends.append(f"{self._element(node)} = v{node.index}")
                 elif by_column and self._read_later(node):
-                    ends.append(f"{self.program.storage.scratch(node)}[k] = v{node.index}")
+                    ends.append(f"{self.program.storage.scratch(node, node.shape[1:])}[k] = v{node.index}")
             else:
                 raise Untraceable(f"{node.op} in a loop")
         return once, lines + ends

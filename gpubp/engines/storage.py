@@ -56,9 +56,11 @@ class Storage:
                 self._put(node, self._make(node, self.place[node.args[0].index], start))
         self._share()
 
-    def scratch(self, node: Promise) -> str:
-        """An array for the one row of ``node`` that is being worked on."""
-        return self._make(node, shape=node.shape[1:])
+    def scratch(self, node: Promise, shape: tuple[int, ...], letter: str = "a") -> str:
+        """An array for the part of ``node`` that is being worked on."""
+        name = f"{letter}{node.index}"
+        self.made[name] = None, 0, shape, node.dtype
+        return name
 
     def copy(self, step: Copy) -> str:
         """The part of a joined vector that is copied there."""
@@ -82,11 +84,9 @@ class Storage:
         if self.place.setdefault(node.index, name) != name:
             raise Untraceable("an array in two places at once")
 
-    def _make(
-        self, node: Promise, base: str | None = None, start: int = 0, shape: tuple[int, ...] | None = None
-    ) -> str:
+    def _make(self, node: Promise, base: str | None = None, start: int = 0) -> str:
         name = f"a{node.index}"
-        self.made[name] = base, start, node.shape if shape is None else shape, node.dtype
+        self.made[name] = base, start, node.shape, node.dtype
         return name
 
     def _find_readers(self) -> None:
