@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from benchmarks._libraries import FLOOR, LIBRARIES, OURS
-from benchmarks._report import columns
+from benchmarks._libraries import EVERY, FLOOR, OURS
+from benchmarks._report import columns, where
 
 __all__ = ["draw"]
 
@@ -36,7 +35,7 @@ BAR, TITLE = 0.24, 0.5  # inches
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Draw what ``benchmarks.cpu`` measured into an image file.
+    """Draw what ``benchmarks.cpu`` or ``benchmarks.gpu`` measured into an image file.
 
     Raises
     ------
@@ -48,16 +47,17 @@ def draw(results: dict[str, Any], path: Path) -> None:
             "the figure needs the floor of a case at least, got none: measure with --libraries floor"
         )
     names = [name for name in columns(steps) if name != FLOOR]
-    across = min(2, len(steps))
-    down = math.ceil(len(steps) / across)
+    panels = _arranged(steps)
+    down, across = len(panels), len(panels[0])
     height = down * (BAR * len(names) + TITLE) + 0.9
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, wspace=0.03)
-    figure = Figure(figsize=(9, height), dpi=160, layout=layout)
+    figure = Figure(figsize=(9 if across < 3 else 12.5, height), dpi=160, layout=layout)
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
-    for axes in grid.flat[len(steps) :]:
-        axes.set_visible(False)
-    for axes, step in zip(grid.flat, steps, strict=False):
-        _panel(axes, step, names)
+    for axes, step in zip(grid.flat, (step for row in panels for step in row), strict=True):
+        if step is None:
+            axes.set_visible(False)
+        else:
+            _panel(axes, step, names)
     figure.suptitle(
         "A training step as a multiple of its matrix products alone (grey)",
         fontsize=14.5,
@@ -65,9 +65,23 @@ def draw(results: dict[str, Any], path: Path) -> None:
         x=0.02,
         ha="left",
     )
-    where = "{processor}, {cores} cores, {date}; float32, Adam; medians of {rounds} rounds".format(**results)
-    figure.supxlabel(where, fontsize=11, color="#555555", x=0.02, ha="left")
+    precision = "" if "card" in results else "float32, "
+    said = "{where}, {date}; {precision}Adam; medians of {rounds} rounds".format(
+        where=where(results), precision=precision, **results
+    )
+    figure.supxlabel(said, fontsize=11, color="#555555", x=0.02, ha="left")
     figure.savefig(path)
+
+
+def _arranged(steps: list[dict[str, Any]]) -> list[list[dict[str, Any] | None]]:
+    """Rows of panels: two networks, or the precisions of one."""
+    if "precision" not in steps[0]:
+        across = min(2, len(steps))
+        padded = [*steps, *[None] * (-len(steps) % across)]
+        return [padded[k : k + across] for k in range(0, len(padded), across)]
+    found = {(step["case"], step["precision"]): step for step in steps}
+    cases, precisions = (list(dict.fromkeys(each)) for each in zip(*found, strict=True))
+    return [[found.get((case, precision)) for precision in precisions] for case in cases]
 
 
 def _panel(axes: Any, step: dict[str, Any], names: list[str]) -> None:
@@ -76,7 +90,9 @@ def _panel(axes: Any, step: dict[str, Any], names: list[str]) -> None:
     end = max(1.6, REACH * min(peers or over.values(), default=1.0))
     for y, name in enumerate(names):
         if name not in over:
-            axes.text(0.03 * end, y, "left out", va="center", fontsize=12, color="#666666")
+            lacks = "lacks" in step["libraries"].get(name, {})
+            why = f"no {step['precision']}" if lacks else "left out"
+            axes.text(0.03 * end, y, why, va="center", fontsize=12, color="#666666")
             continue
         times = over[name]
         bold = {"fontweight": "bold"} if name in OURS else {}
@@ -91,8 +107,9 @@ def _panel(axes: Any, step: dict[str, Any], names: list[str]) -> None:
         axes.text(shown + 0.02 * end, y, _written(times), va="center", fontsize=12, color=INK, **bold)
     hidden, _, batch = step["case"].rpartition(", ")
     axes.set_title(
-        f"{hidden}, batch {batch}" if hidden else batch,
-        fontsize=13.5,
+        (f"{step['precision']}: " if "precision" in step else "")
+        + (f"{hidden}, batch {batch}" if hidden else batch),
+        fontsize=13.5 if "precision" not in step else 12,
         loc="left",
         color=INK,
         fontweight="bold",
@@ -100,7 +117,7 @@ def _panel(axes: Any, step: dict[str, Any], names: list[str]) -> None:
     )
     axes.set_xlim(0, 1.17 * end)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), [LIBRARIES[name].label for name in names])
+    axes.set_yticks(range(len(names)), [EVERY[name].label for name in names])
     axes.set_xticks([])
     axes.tick_params(length=0, labelsize=12.5, colors=INK)
     for side in axes.spines.values():

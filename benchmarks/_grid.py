@@ -1,0 +1,164 @@
+"""The networks timed on a GPU, precision by precision; and the size from which a GPU is faster than the processor.
+
+A library counts where 20 steps give the weights of float64, to what rounding in that precision does to them. That is
+measured in every W and b by the middle one of its differences, over the middle one of what the steps have moved it, as
+Adam's step is nearly the gradient's sign: rounding turns a few around, and leaves the middle one small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._cases import EPSILON, EXACT, Case, flat
+from benchmarks._libraries import EVERY, FLOOR
+from benchmarks._sections import CHECKED_STEPS, Entries, row, say, timed
+from benchmarks._worker import Failed, Worker
+
+__all__ = ["BANDS", "REFERENCE", "crossing", "crossover", "error", "judged", "rows"]
+
+REFERENCE = "gpubp-gpu"
+BANDS = {
+    "float32": (0.0, 2e-4),
+    "tf32": (2e-4, 8e-3),
+    "bfloat16": (2e-3, 0.2),
+}  # of the error, lowest and highest
+
+
+def parts(w: Any, case: Case) -> list[Any]:
+    """Every W and b of a flat vector, each as a vector."""
+    pairs = list(pairwise(case.sizes))
+    lengths = [m * n for m, n in pairs] + [n for _, n in pairs]
+    return np.split(w, np.cumsum(lengths)[:-1])
+
+
+def error(w: Any, true: Any, case: Case) -> float:
+    """The worst part's middle difference over the middle one of its moves, weights that don't move left out."""
+    found = []
+    first = flat(case.layers("float32"))
+    for part, true_part, first_part in zip(
+        parts(w, case), parts(true, case), parts(first, case), strict=True
+    ):
+        moved = true_part != first_part
+        if moved.any():
+            difference = np.abs(part[moved] - true_part[moved])
+            found.append(np.median(difference) / np.median(np.abs(true_part[moved] - first_part[moved])))
+    return float(np.max(found))  # NaN if there is one
+
+
+def judged(found: float, precision: str) -> dict[str, Any]:
+    """The error as an entry; with the reason where a library that has it can't count."""
+    low, high = BANDS[precision]
+    if low <= found <= high:
+        return {"error": found}
+    return {
+        "left_out": f"after {CHECKED_STEPS} steps its weights are {found:.1e} of their way from float64's, where "
+        f"{precision} gives {low:g} to {high:g}: it computes in another precision, or trains another network"
+    }
+
+
+class Truth:
+    """The weights of each network after 20 steps in float64, by gpubp on the same device, kept in a folder."""
+
+    def __init__(self, device: str, folder: Path) -> None:
+        self.device, self.folder = device, folder
+        self.kept: dict[str, Path] = {}
+
+    def of(self, case: Case) -> Any:
+        if case.name in self.kept:
+            return np.load(self.kept[case.name])
+        path = self.folder / f"true-{len(self.kept)}.npy"
+        with Worker(REFERENCE, self.device) as worker:  # it ends at once, and its memory is free
+            found = weights(worker, case, EXACT, path)
+        self.kept[case.name] = path
+        return found
+
+
+def weights(worker: Worker, case: Case, precision: str, path: Path) -> Any:
+    """What a library has after 20 steps."""
+    worker.prepare(replace(case, steps=CHECKED_STEPS), precision, EPSILON)
+    worker.ask("weights", path=str(path))
+    return np.load(path)
+
+
+def rows(
+    cases: Sequence[Case],
+    names: Sequence[str],
+    precisions: Sequence[str],
+    rounds: int,
+    device: str,
+    folder: Path,
+    known: Collection[tuple[str, str]] = (),
+) -> Iterator[dict[str, Any]]:
+    """Seconds a training step of each library, for each precision and in it for each network, but those ``known``."""
+    truth = Truth(device, folder)
+    for precision in precisions:
+        lacking = {name: {"lacks": why} for name in names if (why := EVERY[name].lacks(precision, device))}
+        workers: dict[str, Worker] = {}
+        with ExitStack() as stack:
+            for case in cases:
+                if (precision, case.name) in known:
+                    continue
+                say(f"{precision}, {case.name}: {rounds} rounds of {case.steps} steps")
+                entries: Entries = {name: dict(lacking.get(name, {})) for name in names}
+                for name in names:
+                    if name not in lacking and (name not in workers or not workers[name].alive):
+                        workers[name] = stack.enter_context(Worker(name, device, precision))
+                for name, worker in workers.items():
+                    if name != FLOOR:
+                        entries[name] = checked(worker, case, precision, truth)
+                agreeing = {name: each for name, each in workers.items() if "left_out" not in entries[name]}
+                timed(agreeing, case, precision, rounds, entries)
+                yield {**row(case, entries), "precision": precision}
+
+
+def checked(worker: Worker, case: Case, precision: str, truth: Truth) -> dict[str, Any]:
+    """How far a library's weights are from float64's."""
+    try:
+        true = truth.of(case)
+    except Failed as reason:
+        return {"left_out": f"float64 failed, and there is nothing to compare with: {reason}"}
+    path = truth.folder / "weights.npy"
+    try:
+        return judged(error(weights(worker, case, precision, path), true, case), precision)
+    except Failed as reason:
+        return {"left_out": str(reason)}
+
+
+def crossover(cases: Sequence[Case], rounds: int, device: str) -> dict[str, Any]:
+    """gpubp's step on the device and on the processor, compiled where it can be, by size; and where they cross."""
+    names = {"gpubp-gpu": device, "gpubp" if EVERY["gpubp"].absent() is None else "gpubp-plain": "cpu"}
+    found = []
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker(name, where)) for name, where in names.items()}
+        for case in cases:
+            say(f"crossover, {case.name}: {rounds} rounds of {case.steps} steps")
+            entries: Entries = {name: {} for name in names}
+            timed(workers, case, "float32", rounds, entries)
+            found.append({**row(case, entries), "weights": case.n_weights})
+    return {"cases": found, "faster_from": crossing(found)}
+
+
+def crossing(cases: Sequence[dict[str, Any]]) -> float | None:
+    """The number of weights from which on the GPU is faster at every size measured, between two sizes on straight lines
+    in logarithms; the smallest one's if it is faster everywhere, None if not at the largest."""
+    points = [
+        (each["weights"], next(iter(ratios.values())))
+        for each in cases
+        if (ratios := each["ratios"].get("gpubp-gpu"))
+    ]
+    if not points or points[-1][1] <= 1:
+        return None
+    slower = [k for k, (_, ratio) in enumerate(points) if ratio <= 1]
+    if not slower:
+        return float(points[0][0])
+    (n, low), (m, high) = points[slower[-1] : slower[-1] + 2]
+    share = math.log(low) / (math.log(low) - math.log(high))
+    return float(n * (m / n) ** share)
