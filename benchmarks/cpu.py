@@ -103,15 +103,18 @@ def quicker(case: Case) -> Case:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """The figure, where there is one to draw and something to draw it with."""
-    if not results.get("steps"):
+    """The figures, where there is one to draw and something to draw it with."""
+    if not results.get("steps") and "crossover" not in results:
         return
     try:
         from benchmarks import figure
     except ModuleNotFoundError as missing:
         print(f"no figure: {missing}", file=sys.stderr)
-    else:
+        return
+    if results.get("steps"):
         figure.draw(results, path)
+    if "crossover" in results:
+        figure.crossover(results, path.with_suffix(".crossover.png"))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
