@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -189,7 +190,7 @@ def one_step(case: Case, precision: str, epsilon: float) -> Any:
 )
 def test_each_precision_keeps_to_its_band(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPUBP_COMPILE", "never")
-    case = Case(case.name, case.hidden, case.batch, 1, inputs=case.inputs, outputs=case.outputs)
+    case = replace(case, steps=1)
     first = flat(case.layers("float32"))
     moves = np.abs(one_step(case, EXACT, _grid.FLAT) - first)
     epsilon = float(np.median(moves[moves > 0])) * _grid.FLAT / 1e-3
