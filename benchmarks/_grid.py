@@ -8,7 +8,7 @@ that precision makes it, neither more nor less. One, as the rounding of 20 steps
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
@@ -102,7 +102,7 @@ def rows(
     device: str,
     folder: Path,
     known: Collection[tuple[str, str]] = (),
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Seconds a training step of each library, for each precision and in it for each network, but those ``known``."""
     truth = Truth(device, folder)
     narrowest = min(cases, key=lambda case: case.n_weights)

@@ -33,8 +33,8 @@ def mean_cost(layers: Any, x: Any, y: Any, activation: str, precision: str = "fl
     Of the spellings tried (W or W', picking each row's logarithm or weighing all by the unit vector) the fastest.
     """
     if precision == "bfloat16":
-        low = jax.tree.map(lambda part: part.astype(jnp.bfloat16), (layers, x))
-        p = outputs(*low, activation).astype(x.dtype)
+        low_layers, low_x = jax.tree.map(lambda part: part.astype(jnp.bfloat16), (layers, x))
+        p = outputs(low_layers, low_x, activation).astype(x.dtype)
     else:
         p = outputs(layers, x, activation)
     if jnp.issubdtype(y.dtype, jnp.integer):

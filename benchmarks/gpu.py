@@ -80,10 +80,9 @@ def measure(args: argparse.Namespace, names: list[str], results: dict[str, Any])
         return args.seconds is not None and results["seconds"] >= args.seconds
 
     if "crossover" in args.sections and "crossover" not in results:
-        cases = CROSSOVER[:2] if args.device == "cpu" else CROSSOVER
-        results["crossover"] = _grid.crossover(
-            [quicker(case) if args.quick else case for case in cases], args.rounds, args.device
-        )
+        sweep = [quicker(case) if args.quick else case for case in CROSSOVER]
+        some = sweep[:2] if args.device == "cpu" else sweep
+        results["crossover"] = _grid.crossover(some, args.rounds, args.device)
     if "steps" not in args.sections:
         late()
         return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -169,8 +171,8 @@ def test_the_driver_is_asked_of_nvidia_smi(
         assert command == ["smi", "--query-gpu=driver_version", "--format=csv,noheader"]
         return SimpleNamespace(returncode=status, stdout=output)
 
-    monkeypatch.setattr(_devices.shutil, "which", lambda name: None if status is None else "smi")
-    monkeypatch.setattr(_devices.subprocess, "run", run)
+    monkeypatch.setattr(shutil, "which", lambda name: None if status is None else "smi")
+    monkeypatch.setattr(subprocess, "run", run)
     runtime = SimpleNamespace(runtimeGetVersion=lambda: 12090, driverGetVersion=lambda: 13000)
     monkeypatch.setattr(_devices, "_cupy", lambda: SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
     assert _devices.driver() == driver
