@@ -12,10 +12,28 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ALL", "BETA1", "BETA2", "EPSILON", "GRID", "PREDICT", "RATE", "SEED", "SMOKE", "Case", "flat"]
+__all__ = [
+    "ALL",
+    "BETA1",
+    "BETA2",
+    "CROSSOVER",
+    "EPSILON",
+    "EXACT",
+    "GPU_GRID",
+    "GPU_SMOKE",
+    "GRID",
+    "PREDICT",
+    "RATE",
+    "SEED",
+    "SMOKE",
+    "Case",
+    "flat",
+    "stored",
+]
 
 RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8  # Adam's, in every library
 SEED = 1
+EXACT = "float64 on float32's numbers"  # a precision, to compare others with
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,10 @@ class Case:
     @property
     def sizes(self) -> tuple[int, ...]:
         return (self.inputs, *self.hidden, self.outputs)
+
+    @property
+    def n_weights(self) -> int:
+        return sum((m + 1) * n for m, n in pairwise(self.sizes))
 
     @property
     def rows(self) -> int:
@@ -74,6 +96,11 @@ def flat(layers: list[tuple[Any, Any]]) -> Any:
     return np.concatenate([np.ravel(part) for parts in zip(*layers, strict=True) for part in parts])
 
 
+def stored(precision: str) -> str:
+    """The dtype of weights, data and what the optimizer keeps, where products are computed in this precision."""
+    return "float64" if precision == "float64" else "float32"
+
+
 def _aligned(shape: tuple[int, ...], dtype: str) -> Any:
     """Memory on a 64-byte boundary, which JAX takes over without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
@@ -95,3 +122,19 @@ GRID = (
 SMOKE = Case("smoke", (8,), 4, 5, inputs=6, outputs=3)  # not of the grid: whether the machinery turns
 PREDICT = Case("784-100-10", (100,), 200, 1)
 ALL = {case.name: case for case in (*GRID, SMOKE)}
+
+GPU_GRID = (
+    Case("4 layers of 64, 256", (64,) * 4, 256, 1000),
+    Case("4 layers of 256, 1024", (256,) * 4, 1024, 200),
+    Case("3 layers of 1024, 4096", (1024,) * 3, 4096, 50),
+    Case("3 layers of 4096, 8192", (4096,) * 3, 8192, 12),
+    Case("3 layers of 8192, 16384", (8192,) * 3, 16384, 4),
+)
+GPU_SMOKE = (  # whether the machinery turns, also where the CPU stands in
+    Case("2 layers of 8, 16", (8, 8), 16, 5, inputs=6, outputs=3),
+    Case("3 layers of 16, 32", (16,) * 3, 32, 4, inputs=6, outputs=3),
+)
+CROSSOVER = tuple(
+    Case(f"{n}x{n}, 128", (n, n), 128, max(10, 8192 // n))
+    for n in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+)

@@ -7,19 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 import gpubp
-from benchmarks._cases import BETA1, BETA2, RATE, SEED, Case
+from benchmarks._cases import BETA1, BETA2, EXACT, RATE, SEED, Case, stored
 
 __all__ = ["fit", "predictor", "trainer"]
 
 
 class Training:
-    """A network of the grid, its data and first weights."""
+    """A network of the grid, its data and first weights on the device where it is trained."""
 
-    def __init__(self, case: Case, dtype: str, epsilon: float) -> None:
-        self.net = network(case)
-        self.x, self.y = case.data(dtype)
+    def __init__(self, case: Case, precision: str, epsilon: float, device: str) -> None:
+        self.net, self.device = network(case), gpubp.device(device)
+        x, y = case.data(stored(precision))
+        first = self.net.flatten(case.layers(stored(precision)))
+        if precision == EXACT:
+            x, first = x.astype("float64"), first.astype("float64")
+        self.x, self.y, self.first = (self.device.put(part) for part in (x, y, first))
         self.batch = case.batch
-        self.first = self.net.flatten(case.layers(dtype))
         self.adam = gpubp.Adam(RATE, BETA1, BETA2, epsilon)
 
     def run(self, epochs: int) -> float:
@@ -31,7 +34,7 @@ class Training:
             optimizer=self.adam,
             epochs=epochs,
             batch_size=self.batch,
-            device="cpu",
+            device=self.device,
             seed=SEED,
             metric=None,
             progress=False,
@@ -39,7 +42,7 @@ class Training:
         return float(self.trained.history["seconds"][-1])
 
     def result(self) -> tuple[Any, float]:
-        return self.trained.w, float(self.trained.history["cost"][-1])
+        return gpubp.device("cpu").put(self.trained.w), float(self.trained.history["cost"][-1])
 
 
 def network(case: Case) -> gpubp.Network:
@@ -47,10 +50,10 @@ def network(case: Case) -> gpubp.Network:
     return gpubp.Network(case.sizes, hidden=case.activation, cost=case.cost)
 
 
-def trainer(variant: str, case: Case, dtype: str, epsilon: float) -> Training:
+def trainer(variant: str, case: Case, precision: str, epsilon: float, device: str = "cpu") -> Training:
     """A training of this case, compiled from its first step but for the plain variant, which finds no numba."""
     os.environ["GPUBP_COMPILE"] = "never" if variant == "plain" else "always"
-    return Training(case, dtype, epsilon)
+    return Training(case, precision, epsilon, device)
 
 
 def predictor(variant: str, case: Case) -> Callable[[Any], Any]:

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks._cases import BETA1, BETA2, EPSILON, RATE, Case, flat
+from benchmarks._cases import BETA1, BETA2, EPSILON, RATE, Case, flat, stored
 
 __all__ = ["fit", "predictor", "trainer"]
+
+PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32"}  # JAX's own choice on a GPU is tf32 for both
 
 
 def outputs(layers: Any, x: Any, activation: str) -> Any:
@@ -25,22 +27,28 @@ def outputs(layers: Any, x: Any, activation: str) -> Any:
     return x @ W.T + b
 
 
-def mean_cost(layers: Any, x: Any, y: Any, activation: str) -> Any:
+def mean_cost(layers: Any, x: Any, y: Any, activation: str, precision: str = "float32") -> Any:
     """The mean over rows: of the cross-entropy where y holds classes, else of half the squared error.
 
     Of the spellings tried (W or W', picking each row's logarithm or weighing all by the unit vector) the fastest.
     """
-    p = outputs(layers, x, activation)
+    if precision == "bfloat16":
+        low_layers, low_x = jax.tree.map(lambda part: part.astype(jnp.bfloat16), (layers, x))
+        p = outputs(low_layers, low_x, activation).astype(x.dtype)
+    else:
+        p = outputs(layers, x, activation)
     if jnp.issubdtype(y.dtype, jnp.integer):
         hot = jax.nn.one_hot(y, p.shape[1], dtype=p.dtype)
         return -jnp.sum(hot * jax.nn.log_softmax(p)) / y.shape[0]
     return 0.5 * jnp.mean(jnp.square(p[:, 0] - y))
 
 
-def step(state: Any, x: Any, y: Any, which: Any, activation: str, epsilon: float) -> tuple[Any, Any]:
+def step(
+    state: Any, x: Any, y: Any, which: Any, activation: str, epsilon: float, precision: str = "float32"
+) -> tuple[Any, Any]:
     """Gather, gradient and Adam; the new (layers, m, v, t), and the cost."""
     layers, m, v, t = state
-    C, g = jax.value_and_grad(mean_cost)(layers, x[which], y[which], activation)
+    C, g = jax.value_and_grad(mean_cost)(layers, x[which], y[which], activation, precision)
     t = t + 1
     m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, g)
     v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * (g * g), v, g)
@@ -50,30 +58,34 @@ def step(state: Any, x: Any, y: Any, which: Any, activation: str, epsilon: float
 
 
 class Training:
-    """A network of the grid on JAX's CPU device."""
+    """A network of the grid on JAX's first device, the only kind its process may use."""
 
-    def __init__(self, variant: str, case: Case, dtype: str, epsilon: float) -> None:
-        jax.config.update("jax_enable_x64", dtype == "float64")
-        self.case = case
+    def __init__(self, variant: str, case: Case, precision: str, epsilon: float, device: str) -> None:
+        jax.config.update("jax_enable_x64", precision == "float64")
+        jax.config.update(
+            "jax_default_matmul_precision", None if device == "cpu" else PRODUCTS.get(precision)
+        )
+        self.case, dtype = case, stored(precision)
         self.first = case.layers(dtype)
         x, y = case.data(dtype)
         self.x, self.y = jnp.asarray(x), jnp.asarray(y if case.regression else y.astype(np.int32))
-        once = partial(step, activation=case.activation, epsilon=epsilon)
+        once = partial(step, activation=case.activation, epsilon=epsilon, precision=precision)
         self.epoch = {"step": self._stepwise(once), "scan": self._scanned(once)}[variant]
 
     def _stepwise(self, once: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
         # the row of ``order`` follows from the count of steps: nothing has to be handed in from Python
-        def numbered(state: Any, x: Any, y: Any, order: Any) -> tuple[Any, Any]:
-            return once(state, x, y, order[state[3] % order.shape[0]])  # type: ignore[no-any-return]
+        def numbered(state: Any, costs: Any, x: Any, y: Any, order: Any) -> tuple[Any, Any]:
+            number = state[3] % order.shape[0]
+            state, C = once(state, x, y, order[number])
+            return state, costs.at[number].set(C)
 
-        jitted = jax.jit(numbered, donate_argnums=0)
+        jitted = jax.jit(numbered, donate_argnums=(0, 1))
 
         def epoch(state: Any, order: Any) -> tuple[Any, Any]:
-            costs = []
+            costs = jnp.zeros(self.case.steps, dtype=self.x.dtype)
             for _ in range(self.case.steps):
-                state, C = jitted(state, self.x, self.y, order)
-                costs.append(C)
-            return state, jnp.stack(costs)
+                state, costs = jitted(state, costs, self.x, self.y, order)
+            return state, costs
 
         return epoch
 
@@ -105,9 +117,9 @@ def fresh(layers: Any) -> Any:
     return (first, *zeros, jnp.asarray(0, dtype=jnp.int32))
 
 
-def trainer(variant: str, case: Case, dtype: str, epsilon: float) -> Training:
+def trainer(variant: str, case: Case, precision: str, epsilon: float, device: str = "cpu") -> Training:
     """A training of this case."""
-    return Training(variant, case, dtype, epsilon)
+    return Training(variant, case, precision, epsilon, device)
 
 
 def predictor(variant: str, case: Case) -> Callable[[Any], Any]:

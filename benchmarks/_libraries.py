@@ -11,11 +11,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["FLOOR", "LIBRARIES", "OURS", "ROOT", "Library", "Trainer", "fast_extra", "requirements"]
+__all__ = [
+    "EVERY",
+    "FLOOR",
+    "GPU_LIBRARIES",
+    "LIBRARIES",
+    "OURS",
+    "PRECISIONS",
+    "ROOT",
+    "Library",
+    "Trainer",
+    "fast_extra",
+    "requirements",
+]
 
 ROOT = Path(__file__).parent.parent
 FLOOR = "floor"
-OURS = ("gpubp", "gpubp-plain")
+OURS = ("gpubp", "gpubp-plain", "gpubp-gpu")
+PRECISIONS = ("float32", "tf32", "bfloat16")  # of products; weights and sums are float32 in all
 
 
 class Trainer(Protocol):
@@ -33,8 +46,9 @@ class Trainer(Protocol):
 class Library:
     """One way to train, run in a process of its own.
 
-    ``module`` has ``trainer(variant, case, dtype, epsilon) -> Trainer``, and, where ``complete``, ``predictor(variant,
-    case) -> (x -> q)`` and ``fit(x, labels)``. ``imports`` is what a user writes, ``installs`` what a user installs.
+    ``module`` has ``trainer(variant, case, precision, epsilon, device) -> Trainer``, and, where ``complete``,
+    ``predictor(variant, case) -> (x -> q)`` and ``fit(x, labels)``. ``imports`` is what a user writes, ``installs``
+    what a user installs, ``precisions`` what products can be computed in beside float64.
     """
 
     name: str
@@ -45,6 +59,7 @@ class Library:
     imports: str = ""
     installs: tuple[str, ...] = ()
     complete: bool = True
+    precisions: tuple[str, ...] = PRECISIONS
 
     def absent(self) -> str | None:
         """Why it can't run here, in one sentence; None if it can."""
@@ -52,8 +67,16 @@ class Library:
         if missing:
             extra = "fast" if self.name == "gpubp" else "bench"
             return f"{' and '.join(missing)} not installed: pip install '.[{extra}]'"
-        if self.variant == "compile" and not _cxx():
+        if self.variant in ("compile", "autotune") and not _cxx():
             return "torch.compile needs a C++ compiler, found none: install g++"
+        return None
+
+    def lacks(self, precision: str, device: str) -> str | None:
+        """Why it can't compute in this precision there, in one sentence; None if it can."""
+        if precision not in self.precisions:
+            return f"it computes in {' and '.join(self.precisions)} alone"
+        if precision == "tf32" and device == "cpu":
+            return "the CPU has no tf32"
         return None
 
 
@@ -78,10 +101,12 @@ def fast_extra() -> tuple[str, ...]:
 
 
 _SKLEARN = "from sklearn.neural_network import MLPClassifier"
-LIBRARIES = {
+EVERY = {
     library.name: library
     for library in (
         Library(FLOOR, "floor", "benchmarks._floor", "", complete=False),
+        # those that gpubp.train can be told
+        Library("gpubp-gpu", "gpubp (GPU)", "benchmarks._gpubp", "plain", precisions=("float32",)),
         Library(
             "gpubp",
             "gpubp",
@@ -108,8 +133,14 @@ LIBRARIES = {
         Library(
             "torch-compile", "PyTorch, compiled", "benchmarks._torch", "compile", ("torch",), complete=False
         ),
+        Library("torch-autotune", "PyTorch, max-autotune", "benchmarks._torch", "autotune", ("torch",)),
+        Library("torch-graph", "PyTorch, CUDA graph", "benchmarks._torch", "graph", ("torch",)),
         Library(
             "sklearn", "scikit-learn", "benchmarks._sklearn", "", ("sklearn",), _SKLEARN, ("scikit-learn",)
         ),
     )
 }
+_GPU_ALONE = ("gpubp-gpu", "torch-autotune", "torch-graph")
+_CPU_ALONE = ("gpubp", "gpubp-plain", "torch-compile", "sklearn")
+LIBRARIES = {name: library for name, library in EVERY.items() if name not in _GPU_ALONE}
+GPU_LIBRARIES = {name: library for name, library in EVERY.items() if name not in _CPU_ALONE}

@@ -17,7 +17,19 @@ from benchmarks._libraries import ROOT
 
 __all__ = ["about", "installed_bytes"]
 
-_DISTRIBUTIONS = ("numpy", "numba", "scipy", "jax", "jaxlib", "torch", "scikit-learn", "threadpoolctl")
+_DISTRIBUTIONS = (
+    "numpy",
+    "numba",
+    "scipy",
+    "jax",
+    "jaxlib",
+    "torch",
+    "triton",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "scikit-learn",
+    "threadpoolctl",
+)
 
 
 def about() -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from benchmarks._libraries import FLOOR, LIBRARIES, OURS
+from benchmarks._libraries import EVERY, FLOOR, OURS
 
-__all__ = ["NOTHING", "columns", "left_out", "rounded", "table", "text"]
+__all__ = ["NOTHING", "columns", "left_out", "named", "rounded", "table", "text", "where"]
 
 NOTHING = "-"  # in a cell without a number
 
@@ -15,7 +15,7 @@ NOTHING = "-"  # in a cell without a number
 def text(results: dict[str, Any]) -> str:
     """Everything, to be printed."""
     parts = [
-        "{processor}, {cores} cores, {date}; {rounds} rounds".format(**results)
+        "{where}, {date}; {rounds} rounds".format(where=where(results), **results)
         + " (quick: no benchmark)" * results["quick"],
         ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
     ]
@@ -26,6 +26,10 @@ def text(results: dict[str, Any]) -> str:
         parts += ["\nA training step, milliseconds, median (minimum):\n", _steps(steps, _both, "")]
         parts += ["\nTheir time over gpubp's, median of the rounds' ratios:\n", _ratios(steps)]
         parts += ["\nPeak memory of the process, MiB:\n", _steps(steps, _memory, "")]
+    if crossover := results.get("crossover"):
+        cases = crossover["cases"]
+        parts += ["\nA training step on the GPU and on the CPU, milliseconds, median (minimum):\n"]
+        parts += [_steps(cases, _both, ""), _crossing(crossover["faster_from"])]
     if predictions := results.get("predict"):
         names = columns(predictions)
         rows = [
@@ -44,21 +48,44 @@ def text(results: dict[str, Any]) -> str:
                 rows.append([_cell(part, name, lambda e: f"{e['bytes'] / 1e6:.0f} MB") for name in names])
             parts += [f"\n{title}:\n", table(labels(names), rows)]
     reasons = list(left_out(results))
-    reasons += [f"{LIBRARIES[name].label}: {reason}" for name, reason in results["absent"].items()]
+    lacking = (
+        f"{EVERY[name].label}, {each['precision']}: {entry['lacks']}"
+        for each in results.get("steps", ())
+        for name, entry in each["libraries"].items()
+        if "lacks" in entry
+    )
+    reasons += dict.fromkeys(lacking)  # once for all networks
+    reasons += [f"{EVERY[name].label}: {reason}" for name, reason in results["absent"].items()]
+    reasons += [f"{each}: the time given was over" for each in results.get("not_reached", ())]
     parts += [f"\n{len(reasons)} left out:", *reasons] if reasons else []
     return "\n".join(parts)
 
 
+def where(results: dict[str, Any]) -> str:
+    """The card, if there is one, and the processor."""
+    processor = "{processor}, {cores} cores".format(**results)
+    return f"{results['card']}; {processor}" if "card" in results else processor
+
+
+def named(step: dict[str, Any]) -> str:
+    """A row's network, with the precision where there are several."""
+    return f"{step['case']}, {step['precision']}" if "precision" in step else str(step["case"])
+
+
+def _crossing(faster_from: float | None) -> str:
+    if faster_from is None:
+        return "\nThe GPU overtakes the CPU at none of these sizes."
+    return f"\nThe GPU is faster from {faster_from:,.0f} weights on."
+
+
 def columns(entries: Sequence[dict[str, Any]]) -> list[str]:
     """The libraries that have something to show, in their order."""
-    return [
-        name for name in LIBRARIES if any("samples" in each["libraries"].get(name, {}) for each in entries)
-    ]
+    return [name for name in EVERY if any("samples" in each["libraries"].get(name, {}) for each in entries)]
 
 
 def labels(names: Sequence[str]) -> list[str]:
     """What they are called."""
-    return [LIBRARIES[name].label for name in names]
+    return [EVERY[name].label for name in names]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -70,7 +97,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def left_out(results: dict[str, Any]) -> list[str]:
     """Every library that is here and failed somewhere, with the reason."""
     return [
-        f"{LIBRARIES[name].label}, {where}: {entry['left_out']}"
+        f"{EVERY[name].label}, {where}: {entry['left_out']}"
         for where, part in _parts(results)
         for name, entry in part["libraries"].items()
         if "left_out" in entry
@@ -78,7 +105,10 @@ def left_out(results: dict[str, Any]) -> list[str]:
 
 
 def _parts(results: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield from ((each["case"], each) for each in results.get("steps", ()))
+    yield from ((named(each), each) for each in results.get("steps", ()))
+    yield from (
+        (f"crossover, {each['case']}", each) for each in results.get("crossover", {}).get("cases", ())
+    )
     yield from ((f"predict {each['rows']:,}", each) for each in results.get("predict", ()))
     yield from ((key, results[key]) for key in ("fit", "size") if key in results)
 
@@ -104,13 +134,13 @@ def _pools(steps: Sequence[dict[str, Any]]) -> str:
             )
             for pool in pools
         )
-        lines.append(f"- {LIBRARIES[name].label}: {told or 'nothing to be seen'}")
+        lines.append(f"- {EVERY[name].label}: {told or 'nothing to be seen'}")
     return "\n".join(lines)
 
 
 def _steps(steps: Sequence[dict[str, Any]], cell: Callable[[dict[str, Any]], str], missing: str) -> str:
     names = columns(steps)
-    rows = [[each["case"], *(_cell(each, name, cell) or missing for name in names)] for each in steps]
+    rows = [[named(each), *(_cell(each, name, cell) or missing for name in names)] for each in steps]
     return table(["hidden, batch", *labels(names)], rows)
 
 
@@ -125,7 +155,7 @@ def _ratios(steps: Sequence[dict[str, Any]]) -> str:
             peers = [ratio for name, ratio in ratios.items() if name != FLOOR and name not in OURS]
             cells = [f"{ratios[name]:.2f}" if name in ratios else "" for name in names]
             best = f"{min(peers):.2f}" if peers else ""
-            rows.append([f"{each['case']}, {LIBRARIES[ours].label}", *cells, best])
+            rows.append([f"{named(each)}, {EVERY[ours].label}", *cells, best])
     return table(["hidden, batch", *labels(names), "best peer"], rows)
 
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks import _machine
 from benchmarks._cases import EPSILON, PREDICT, Case
-from benchmarks._libraries import FLOOR, LIBRARIES, OURS, ROOT, fast_extra
+from benchmarks._libraries import EVERY, FLOOR, OURS, ROOT, fast_extra
 from benchmarks._worker import LIMIT, Failed, Worker, environment
 
-__all__ = ["agreement", "fits", "predictions", "sizes", "steps"]
+__all__ = ["agreement", "fits", "predictions", "row", "sizes", "steps", "timed"]
 
 SAME, SAME_OUTPUT = 1e-6, 1e-5  # of weights after 20 steps in float64; of float32 predictions
 CHECKED_STEPS, CHECKED_EPSILON = 20, 1e-30
@@ -72,15 +72,15 @@ def ratios(entries: Entries) -> dict[str, dict[str, float]]:
     }
 
 
-def agreement(cases: Sequence[Case], names: Sequence[str]) -> dict[str, Entries]:
+def agreement(cases: Sequence[Case], names: Sequence[str], device: str = "cpu") -> dict[str, Entries]:
     """By case and library, how far its weights and mean cost are from the first library's after 20 steps in float64
     with Adam's epsilon at 1e-30; what is too far is left out."""
     found: dict[str, Entries] = {case.name: {} for case in cases}
     with tempfile.TemporaryDirectory() as folder:
         kept: dict[str, tuple[Path, float]] = {}
         for name in names:
-            say(f"the first {CHECKED_STEPS} steps: {LIBRARIES[name].label}")
-            with Worker(name) as worker:
+            say(f"the first {CHECKED_STEPS} steps: {EVERY[name].label}")
+            with Worker(name, device) as worker:
                 for number, case in enumerate(cases):
                     path = Path(folder) / f"{name}-{number}.npy"
                     try:
@@ -117,29 +117,35 @@ def steps(cases: Sequence[Case], names: Sequence[str], rounds: int) -> list[dict
         say(f"{case.name}: {rounds} rounds of {case.steps} steps")
         entries: Entries = {name: dict(agreed[case.name].get(name, {})) for name in names}
         with ExitStack() as stack:
-            workers = {}
-            for name in names:
-                if "left_out" in entries[name]:
-                    continue
-                worker = stack.enter_context(Worker(name))
-                try:
-                    worker.prepare(case, "float32", EPSILON)
-                    workers[name] = worker
-                except Failed as reason:
-                    entries[name] = {"left_out": str(reason)}
-            rounds_of({name: _asking(worker, "time") for name, worker in workers.items()}, rounds, entries)
-            for name, worker in workers.items():
-                if "samples" in entries[name]:
-                    entries[name].update(worker.ask("about"))
-        results.append(
-            {
-                "case": case.name,
-                **{key: value for key, value in asdict(case).items() if key != "name"},
-                "libraries": entries,
-                "ratios": ratios(entries),
+            workers = {
+                name: stack.enter_context(Worker(name))
+                for name, entry in entries.items()
+                if "left_out" not in entry
             }
-        )
+            timed(workers, case, "float32", rounds, entries)
+        results.append(row(case, entries))
     return results
+
+
+def timed(workers: dict[str, Worker], case: Case, precision: str, rounds: int, entries: Entries) -> None:
+    """Enter seconds a training step of each, and what else it tells of itself."""
+    ready = {}
+    for name, worker in workers.items():
+        try:
+            worker.prepare(case, precision, EPSILON)
+            ready[name] = worker
+        except Failed as reason:
+            entries[name] = {"left_out": str(reason)}
+    rounds_of({name: _asking(worker, "time") for name, worker in ready.items()}, rounds, entries)
+    for name, worker in ready.items():
+        if "samples" in entries[name]:
+            entries[name].update(worker.ask("about"))
+
+
+def row(case: Case, entries: Entries) -> dict[str, Any]:
+    """What was measured of a network."""
+    described = {key: value for key, value in asdict(case).items() if key != "name"}
+    return {"case": case.name, **described, "libraries": entries, "ratios": ratios(entries)}
 
 
 def predictions(names: Sequence[str], rounds: int, plan: dict[int, int]) -> list[dict[str, Any]]:
@@ -198,14 +204,14 @@ def sizes(names: Sequence[str], rounds: int) -> dict[str, Any]:
 
     def sampler(name: str) -> Callable[[], float]:
         hidden = "".join(f"sys.modules[{each!r}] = None; " for each in fast_extra() if name == "gpubp-plain")
-        clock = f"start = time.perf_counter(); {LIBRARIES[name].imports}; print(time.perf_counter() - start)"
+        clock = f"start = time.perf_counter(); {EVERY[name].imports}; print(time.perf_counter() - start)"
         command = [sys.executable, "-c", f"import sys, time; {hidden}{clock}"]
         return lambda: float(_run(command, environment())[1])
 
     result = _fresh_processes({name: sampler(name) for name in names}, rounds)
     for name, entry in result["libraries"].items():
         if "samples" in entry:
-            entry["bytes"] = _machine.installed_bytes(LIBRARIES[name].installs, name in OURS)
+            entry["bytes"] = _machine.installed_bytes(EVERY[name].installs, name in OURS)
     return result
 
 

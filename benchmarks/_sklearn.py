@@ -84,7 +84,7 @@ class Training:
         return flat(layers), float(self.cost)
 
 
-def trainer(variant: str, case: Case, dtype: str, epsilon: float) -> Training:
+def trainer(variant: str, case: Case, dtype: str, epsilon: float, device: str = "cpu") -> Training:
     """A training of this case."""
     return Training(case, dtype, epsilon)
 

@@ -1,4 +1,5 @@
-"""PyTorch: eager, and with its forward pass and cost compiled (the backward pass follows); fused Adam in both."""
+"""PyTorch: eager; with its forward pass and cost compiled (the backward pass follows), also at "max-autotune", which on
+a GPU replays both as CUDA graphs; and with the whole eager step as one CUDA graph. Fused Adam in all."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from benchmarks._cases import BETA1, BETA2, RATE, Case, flat
+from benchmarks._cases import BETA1, BETA2, RATE, Case, flat, stored
 
 __all__ = ["fit", "predictor", "trainer"]
 
@@ -24,9 +25,9 @@ def sequential(sizes: Sequence[int], activation: str) -> Any:
     return torch.nn.Sequential(*parts[:-1])
 
 
-def adam(model: Any, epsilon: float) -> Any:
+def adam(model: Any, epsilon: float, capturable: bool = False) -> Any:
     """Fused where this build has it for this device."""
-    settings = {"lr": RATE, "betas": (BETA1, BETA2), "eps": epsilon}
+    settings = {"lr": RATE, "betas": (BETA1, BETA2), "eps": epsilon, "capturable": capturable}
     try:
         return torch.optim.Adam(model.parameters(), fused=True, **settings)
     except RuntimeError:
@@ -36,14 +37,14 @@ def adam(model: Any, epsilon: float) -> Any:
 def loaded(case: Case, dtype: str) -> Any:
     """The case's network with its first weights."""
     model = sequential(case.sizes, case.activation).to(getattr(torch, dtype))
-    load(model, case, dtype)
+    load(model, case.layers(dtype))
     return model
 
 
-def load(model: Any, case: Case, dtype: str) -> None:
-    """Set the first weights."""
+def load(model: Any, layers: Sequence[tuple[Any, Any]]) -> None:
+    """Set the weights."""
     with torch.no_grad():
-        for layer, (W, b) in zip(model[::2], case.layers(dtype), strict=True):
+        for layer, (W, b) in zip(model[::2], layers, strict=True):
             layer.weight.copy_(torch.from_numpy(W))
             layer.bias.copy_(torch.from_numpy(b))
 
@@ -51,11 +52,14 @@ def load(model: Any, case: Case, dtype: str) -> None:
 class Training:
     """A network of the grid in PyTorch."""
 
-    def __init__(self, variant: str, case: Case, dtype: str, epsilon: float) -> None:
-        self.case, self.dtype, self.epsilon = case, dtype, epsilon
-        x, y = case.data(dtype)
-        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
-        self.model = loaded(case, dtype)
+    def __init__(self, variant: str, case: Case, precision: str, epsilon: float, device: str) -> None:
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.cuda.empty_cache()  # what the network before has left; nothing without a GPU
+        self.case, self.epsilon, self.device = case, epsilon, device
+        self.first = case.layers(stored(precision))
+        self.x, self.y = (torch.from_numpy(part).to(device) for part in case.data(stored(precision)))
+        with torch.device(device):
+            self.model = sequential(case.sizes, case.activation).to(self.x.dtype)
 
         def mean_cost(x: Any, y: Any) -> Any:
             p = self.model(x)
@@ -64,34 +68,89 @@ class Training:
             return functional.cross_entropy(p, y)
 
         self.mean_cost = mean_cost
-        if variant == "compile":
+        if precision == "bfloat16":
+            self.mean_cost = torch.autocast(device, torch.bfloat16)(mean_cost)
+        self.replays = variant == "autotune"
+        if variant in ("compile", "autotune"):
             torch.compiler.reset()  # it gives up compiling a function after some networks, and says nothing
-            self.mean_cost = torch.compile(mean_cost, dynamic=False)
+            mode = "max-autotune" if self.replays else None
+            self.mean_cost = torch.compile(self.mean_cost, dynamic=False, mode=mode)
 
     def run(self, epochs: int) -> float:
-        load(self.model, self.case, self.dtype)
+        load(self.model, self.first)
         optimizer = adam(self.model, self.epsilon)
         for number in range(1, epochs + 1):
             start = time.perf_counter()
             costs = []
-            for which in torch.from_numpy(self.case.order(number)):
+            for which in torch.from_numpy(self.case.order(number)).to(self.device):
                 optimizer.zero_grad(set_to_none=True)
                 x, y = self.x.index_select(0, which), self.y.index_select(0, which)
                 C = self.mean_cost(x, y)
                 C.backward()
                 optimizer.step()
-                costs.append(C.detach())
-            self.cost = float(torch.stack(costs).mean())
+                # the next replay of a graph writes where this one has
+                costs.append(C.detach().clone() if self.replays else C.detach())
+            self.cost = float(torch.stack(costs).mean())  # waits for all that was launched before
         return time.perf_counter() - start
 
     def result(self) -> tuple[Any, float]:
-        layers = [(each.weight.detach().numpy(), each.bias.detach().numpy()) for each in self.model[::2]]
-        return flat(layers), self.cost
+        host = [(each.weight.detach().cpu(), each.bias.detach().cpu()) for each in self.model[::2]]
+        return flat([(W.numpy(), b.numpy()) for W, b in host]), self.cost
 
 
-def trainer(variant: str, case: Case, dtype: str, epsilon: float) -> Training:
+class Replayed(Training):
+    """Gather, gradient and Adam as one CUDA graph: the count of steps, from which the rows follow, is on the device."""
+
+    def __init__(self, variant: str, case: Case, precision: str, epsilon: float, device: str) -> None:
+        super().__init__(variant, case, precision, epsilon, device)
+        self.optimizer = adam(self.model, epsilon, capturable=device != "cpu")
+        self.order = torch.zeros((case.steps, case.batch), dtype=torch.int64, device=device)
+        self.costs = torch.zeros(case.steps, dtype=self.x.dtype, device=device)
+        self.number = torch.zeros(1, dtype=torch.int64, device=device)
+        self.replay = self.step if device == "cpu" else captured(self.step)
+
+    def step(self) -> None:
+        which = self.order.index_select(0, self.number)[0]
+        self.optimizer.zero_grad(set_to_none=True)
+        C = self.mean_cost(self.x.index_select(0, which), self.y.index_select(0, which))
+        C.backward()
+        self.optimizer.step()
+        self.costs.index_copy_(0, self.number, C.detach()[None])
+        self.number.add_(1).remainder_(self.case.steps)
+
+    def run(self, epochs: int) -> float:
+        load(self.model, self.first)
+        for state in self.optimizer.state.values():  # in place, where the graph reads it
+            for part in state.values():
+                part.zero_()
+        self.number.zero_()
+        for number in range(1, epochs + 1):
+            start = time.perf_counter()
+            self.order.copy_(torch.from_numpy(self.case.order(number)))
+            for _ in range(self.case.steps):
+                self.replay()
+            self.cost = float(self.costs.mean())
+        return time.perf_counter() - start
+
+
+def captured(step: Callable[[], None]) -> Callable[[], None]:
+    """The launches of a step, replayed by one call; a side stream runs it first, as what is made once is no part."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    replay: Callable[[], None] = graph.replay
+    return replay
+
+
+def trainer(variant: str, case: Case, precision: str, epsilon: float, device: str = "cpu") -> Training:
     """A training of this case."""
-    return Training(variant, case, dtype, epsilon)
+    return (Replayed if variant == "graph" else Training)(variant, case, precision, epsilon, device)
 
 
 def predictor(variant: str, case: Case) -> Callable[[Any], Any]:

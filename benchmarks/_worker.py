@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -17,25 +18,35 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks._libraries import LIBRARIES, ROOT, fast_extra
+from benchmarks._libraries import EVERY, ROOT, fast_extra
 
 __all__ = ["Failed", "Worker", "environment", "steering"]
 
 LIMIT = 300.0  # seconds for one answer
 _OURS = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+_GPU_OURS = {  # JAX would take most of the card's memory at once
+    "CUPY_TF32": "0",
+    "JAX_PLATFORMS": "cuda",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+}
 _STEERING = (
     "ATEN_",
     "BLIS_",
+    "CUPY_ACCELERATORS",
+    "CUPY_TF32",
     "DNNL_",
     "GOTO_",
     "JAX_",
     "KMP_",
     "MKL_",
     "NPY_",
+    "NVIDIA_TF32_",
     "NVPL_",
     "OMP_",
     "ONEDNN_",
     "OPENBLAS_",
+    "TORCH_ALLOW_",
     "VECLIB_",
     "XLA_",
 )
@@ -50,20 +61,21 @@ def steering() -> list[str]:
     return sorted(name for name in os.environ if name.startswith(_STEERING) and name not in _OURS)
 
 
-def environment() -> dict[str, str]:
-    """That of a library's process: every library as it comes, without a GPU, and silent."""
-    return {name: value for name, value in os.environ.items() if name not in steering()} | _OURS
+def environment(device: str = "cpu", precision: str = "float32") -> dict[str, str]:
+    """That of a library's process: every library as it comes, without a GPU unless it is the device, and silent."""
+    ours = _OURS if device == "cpu" else _GPU_OURS | {"CUPY_TF32": "1" if precision == "tf32" else "0"}
+    return {name: value for name, value in os.environ.items() if name not in steering()} | ours
 
 
 class Worker:
-    """The process of one library; a context manager that ends it."""
+    """The process of one library, which computes on one device in one precision; a context manager that ends it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, device: str = "cpu", precision: str = "float32") -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks._worker", name],
+            [sys.executable, "-m", "benchmarks._worker", name, device],
             cwd=ROOT,
-            env=environment(),
+            env=environment(device, precision),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -84,6 +96,10 @@ class Worker:
             self._process.wait()
         self._process.stdout.close()
         self._errors.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def ask(self, request: str, **details: Any) -> Any:
         """The answer to ``request``.
@@ -110,9 +126,9 @@ class Worker:
             raise Failed(answer["error"])
         return answer["answer"]
 
-    def prepare(self, case: Any, dtype: str, epsilon: float) -> None:
+    def prepare(self, case: Any, precision: str, epsilon: float) -> None:
         """Load the data and run an epoch, so that everything is compiled and warm."""
-        self.ask("prepare", case=asdict(case), dtype=dtype, epsilon=epsilon)
+        self.ask("prepare", case=asdict(case), precision=precision, epsilon=epsilon)
 
     def _last_words(self) -> str:
         self._errors.seek(0)
@@ -123,16 +139,19 @@ class Worker:
 class Server:
     """What a library's process can be asked for; each method is a request."""
 
-    def __init__(self, name: str) -> None:
-        self.library = LIBRARIES[name]
+    def __init__(self, name: str, device: str) -> None:
+        self.library, self.device = EVERY[name], device
         hide(name)
         self.module: Any = import_module(self.library.module)
+        self.trainer: Any = None
 
-    def prepare(self, case: dict[str, Any], dtype: str, epsilon: float) -> None:
+    def prepare(self, case: dict[str, Any], precision: str, epsilon: float) -> None:
         from benchmarks._cases import Case
 
         self.case = Case(**{**case, "hidden": tuple(case["hidden"])})
-        self.trainer = self.module.trainer(self.library.variant, self.case, dtype, epsilon)
+        self.trainer = None  # two don't fit on a card
+        gc.collect()
+        self.trainer = self.module.trainer(self.library.variant, self.case, precision, epsilon, self.device)
         self.trainer.run(1)
 
     def time(self) -> float:
@@ -204,7 +223,7 @@ def peak_bytes() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def serve(name: str) -> None:
+def serve(name: str, device: str) -> None:
     """Answer until the other side hangs up."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever the library prints goes elsewhere
@@ -212,7 +231,7 @@ def serve(name: str) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            server = server or Server(name)
+            server = server or Server(name, device)
             answer = {"answer": getattr(server, request.pop("request"))(**request)}
         except Exception as error:  # a library that fails is left out, with its words
             first = (str(error).strip() or "no message").splitlines()[0]
@@ -223,7 +242,7 @@ def serve(name: str) -> None:
 def fit(name: str) -> None:
     """Import, build, and one epoch on the digits: the whole life of a process."""
     hide(name)
-    module: Any = import_module(LIBRARIES[name].module)
+    module: Any = import_module(EVERY[name].module)
     import numpy as np
 
     with np.load(ROOT / "gpubp" / "data" / "digits.npz") as digits:
@@ -236,4 +255,4 @@ if __name__ == "__main__":
     if sys.argv[2:] == ["fit"]:
         fit(sys.argv[1])
     else:
-        serve(sys.argv[1])
+        serve(*sys.argv[1:])

@@ -15,13 +15,14 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import _machine, _report, _sections
 from benchmarks._cases import ALL, GRID, Case
-from benchmarks._libraries import LIBRARIES
+from benchmarks._libraries import EVERY, LIBRARIES
 from benchmarks._worker import steering
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,17 +36,31 @@ PREDICTIONS = {1: 2000, 1000: 300, 100_000: 3}
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write, draw; 1 if a library that is here had to be left out somewhere."""
     args = parse(argv)
+    names, results = begun(args)
+    if not names:
+        return 1
+    started = time.perf_counter()
+    results.update(measured(args, names))
+    results["seconds"] = round(time.perf_counter() - started)
+    print(_report.text(results))
+    if args.out is not None:
+        write(results, args.out)
+        draw(results, args.out.with_suffix(".png"))
+    return 1 if _report.left_out(results) else 0
+
+
+def begun(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
+    """The libraries that are here, none if there is nothing to measure; and what is known before the first sample."""
     names, absent = [], {}
     for name in args.libraries:
-        reason = LIBRARIES[name].absent()
+        reason = EVERY[name].absent()
         if reason is None:
             names.append(name)
         else:
             absent[name] = reason
-            print(f"{LIBRARIES[name].label} is left out: {reason}", file=sys.stderr)
+            print(f"{EVERY[name].label} is left out: {reason}", file=sys.stderr)
     if not names:
         print("nothing is left to measure", file=sys.stderr)
-        return 1
     results: dict[str, Any] = {**_machine.about(), "rounds": args.rounds, "quick": args.quick}
     results.update(absent=absent, set_aside=steering())
     if results["set_aside"]:
@@ -57,15 +72,13 @@ def main(argv: list[str] | None = None) -> int:
         print(
             f"the machine is busy (load {results['load']}): these numbers are no benchmark", file=sys.stderr
         )
-    started = time.perf_counter()
-    results.update(measured(args, names))
-    results["seconds"] = round(time.perf_counter() - started)
-    print(_report.text(results))
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(_report.rounded(results), indent=1) + "\n", encoding="utf-8")
-        draw(results, args.out.with_suffix(".png"))
-    return 1 if _report.left_out(results) else 0
+    return names, results
+
+
+def write(results: dict[str, Any], path: Path) -> None:
+    """As JSON, rounded."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_report.rounded(results), indent=1) + "\n", encoding="utf-8")
 
 
 def measured(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
@@ -91,15 +104,18 @@ def quicker(case: Case) -> Case:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """The figure, where there is one to draw and something to draw it with."""
-    if not results.get("steps"):
+    """The figures, where there is one to draw and something to draw it with."""
+    if not results.get("steps") and "crossover" not in results:
         return
     try:
         from benchmarks import figure
     except ModuleNotFoundError as missing:
         print(f"no figure: {missing}", file=sys.stderr)
-    else:
+        return
+    if results.get("steps"):
         figure.draw(results, path)
+    if "crossover" in results:
+        figure.crossover(results, path.with_suffix(".crossover.png"))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -107,7 +123,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cpu", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--quick", action="store_true", help="short epochs, two rounds: does it run?")
     parser.add_argument(
         "--cases",
         nargs="+",
@@ -116,31 +131,40 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="CASE",
         help=str(list(ALL)),
     )
-    parser.add_argument(
-        "--libraries",
-        nargs="+",
-        choices=LIBRARIES,
-        default=list(LIBRARIES),
-        metavar="NAME",
-        help=", ".join(LIBRARIES),
-    )
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--rounds", type=int, help=f"at least {ROUNDS}")
+    add_common(parser, list(LIBRARIES), SECTIONS)
     parser.add_argument(
         "--out", type=Path, help="a .json file; a figure goes beside it (default: benchmarks/results/cpu.json for a "
         "full run, else nothing is written)",
     )  # fmt: skip
+    return settled(parser, argv, ("quick", "cases", "libraries", "sections"), RESULTS / "cpu.json")
+
+
+def add_common(parser: argparse.ArgumentParser, libraries: list[str], sections: Sequence[str]) -> None:
+    """The options of every speed benchmark."""
+    parser.add_argument("--quick", action="store_true", help="short epochs, two rounds: does it run?")
+    parser.add_argument(
+        "--libraries",
+        nargs="+",
+        choices=libraries,
+        default=libraries,
+        metavar="NAME",
+        help=", ".join(libraries),
+    )
+    parser.add_argument("--sections", nargs="+", choices=sections, default=list(sections))
+    parser.add_argument("--rounds", type=int, help=f"at least {ROUNDS}")
+
+
+def settled(
+    parser: argparse.ArgumentParser, argv: list[str] | None, deciding: Sequence[str], out: Path
+) -> argparse.Namespace:
+    """The arguments; the file is ``out`` where the ``deciding`` ones are as they come."""
     args = parser.parse_args(argv)
     if args.rounds is None:
         args.rounds = QUICK_ROUNDS if args.quick else ROUNDS
     if args.rounds < (1 if args.quick else ROUNDS):
         parser.error(f"--rounds must be at least {ROUNDS}, got {args.rounds}: medians of fewer mean little")
-    whole = all(
-        getattr(args, name) == parser.get_default(name)
-        for name in ("quick", "cases", "libraries", "sections")
-    )
-    if args.out is None and whole:
-        args.out = RESULTS / "cpu.json"
+    if args.out is None and all(getattr(args, name) == parser.get_default(name) for name in deciding):
+        args.out = out
     return args
 
 

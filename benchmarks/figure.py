@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,10 +16,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from benchmarks._libraries import FLOOR, LIBRARIES, OURS
-from benchmarks._report import columns
+from benchmarks._libraries import EVERY, FLOOR, OURS
+from benchmarks._report import columns, where
 
-__all__ = ["draw"]
+__all__ = ["crossover", "draw"]
 
 RESULTS = Path(__file__).parent / "results"
 INK, GREY = "#1a1a1a", "#d4d4d4"
@@ -36,7 +35,7 @@ BAR, TITLE = 0.24, 0.5  # inches
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Draw what ``benchmarks.cpu`` measured into an image file.
+    """Draw what ``benchmarks.cpu`` or ``benchmarks.gpu`` measured into an image file.
 
     Raises
     ------
@@ -48,16 +47,19 @@ def draw(results: dict[str, Any], path: Path) -> None:
             "the figure needs the floor of a case at least, got none: measure with --libraries floor"
         )
     names = [name for name in columns(steps) if name != FLOOR]
-    across = min(2, len(steps))
-    down = math.ceil(len(steps) / across)
+    panels = _arranged(steps)
+    down, across = len(panels), len(panels[0])
     height = down * (BAR * len(names) + TITLE) + 0.9
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, wspace=0.03)
-    figure = Figure(figsize=(9, height), dpi=160, layout=layout)
+    figure = Figure(figsize=(9 if across < 3 else 12.5, height), dpi=160, layout=layout)
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
-    for axes in grid.flat[len(steps) :]:
-        axes.set_visible(False)
-    for axes, step in zip(grid.flat, steps, strict=False):
+    for number, (axes, step) in enumerate(zip(grid.flat, (s for row in panels for s in row), strict=True)):
+        if step is None:
+            axes.set_visible(False)
+            continue
         _panel(axes, step, names)
+        if "precision" in step and number < across:
+            _title(axes, f"{step['precision']}\n{axes.get_title(loc='left')}")
     figure.suptitle(
         "A training step as a multiple of its matrix products alone (grey)",
         fontsize=14.5,
@@ -65,9 +67,23 @@ def draw(results: dict[str, Any], path: Path) -> None:
         x=0.02,
         ha="left",
     )
-    where = "{processor}, {cores} cores, {date}; float32, Adam; medians of {rounds} rounds".format(**results)
-    figure.supxlabel(where, fontsize=11, color="#555555", x=0.02, ha="left")
+    precision = "" if "card" in results else "float32, "
+    said = "{where}, {date}; {precision}Adam; medians of {rounds} rounds".format(
+        where=where(results), precision=precision, **results
+    )
+    figure.supxlabel(said, fontsize=11, color="#555555", x=0.02, ha="left")
     figure.savefig(path)
+
+
+def _arranged(steps: list[dict[str, Any]]) -> list[list[dict[str, Any] | None]]:
+    """Rows of panels: two networks, or the precisions of one."""
+    if "precision" not in steps[0]:
+        across = min(2, len(steps))
+        padded = [*steps, *[None] * (-len(steps) % across)]
+        return [padded[k : k + across] for k in range(0, len(padded), across)]
+    found = {(step["case"], step["precision"]): step for step in steps}
+    cases, precisions = (list(dict.fromkeys(each)) for each in zip(*found, strict=True))
+    return [[found.get((case, precision)) for precision in precisions] for case in cases]
 
 
 def _panel(axes: Any, step: dict[str, Any], names: list[str]) -> None:
@@ -76,7 +92,9 @@ def _panel(axes: Any, step: dict[str, Any], names: list[str]) -> None:
     end = max(1.6, REACH * min(peers or over.values(), default=1.0))
     for y, name in enumerate(names):
         if name not in over:
-            axes.text(0.03 * end, y, "left out", va="center", fontsize=12, color="#666666")
+            lacks = "lacks" in step["libraries"].get(name, {})
+            why = f"no {step['precision']}" if lacks else "left out"
+            axes.text(0.03 * end, y, why, va="center", fontsize=12, color="#666666")
             continue
         times = over[name]
         bold = {"fontweight": "bold"} if name in OURS else {}
@@ -90,21 +108,18 @@ def _panel(axes: Any, step: dict[str, Any], names: list[str]) -> None:
             )
         axes.text(shown + 0.02 * end, y, _written(times), va="center", fontsize=12, color=INK, **bold)
     hidden, _, batch = step["case"].rpartition(", ")
-    axes.set_title(
-        f"{hidden}, batch {batch}" if hidden else batch,
-        fontsize=13.5,
-        loc="left",
-        color=INK,
-        fontweight="bold",
-        pad=4,
-    )
+    _title(axes, f"{hidden}, batch {batch}" if hidden else batch)
     axes.set_xlim(0, 1.17 * end)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), [LIBRARIES[name].label for name in names])
+    axes.set_yticks(range(len(names)), [EVERY[name].label for name in names])
     axes.set_xticks([])
     axes.tick_params(length=0, labelsize=12.5, colors=INK)
     for side in axes.spines.values():
         side.set_visible(False)
+
+
+def _title(axes: Any, text: str) -> None:
+    axes.set_title(text, fontsize=13.5, loc="left", color=INK, fontweight="bold", pad=4)
 
 
 def _written(times: float) -> str:
@@ -120,6 +135,50 @@ def _over_floor(step: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def crossover(results: dict[str, Any], path: Path) -> None:
+    """Draw a step's time on the GPU and on the CPU over the network's size, and where the GPU is ahead."""
+    found = results["crossover"]
+    figure = Figure(figsize=(9, 4.6), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
+    axes = figure.subplots()
+    for name, label, marker in (
+        ("gpubp-gpu", "GPU", "o"),
+        ("gpubp", "CPU", "s"),
+        ("gpubp-plain", "CPU", "s"),
+    ):
+        points = [
+            (each["weights"], 1e3 * entry["median"])
+            for each in found["cases"]
+            if "samples" in (entry := each["libraries"].get(name, {}))
+        ]
+        if points:
+            sizes, times = zip(*points, strict=True)
+            colour = COLOURS["gpubp"] if label == "GPU" else COLOURS["torch"]
+            axes.plot(sizes, times, marker=marker, color=colour, lw=2.2, ms=7)
+            axes.annotate(
+                label, points[-1], xytext=(10, 0), textcoords="offset points", va="center", fontsize=13.5,
+                color=colour, fontweight="bold",
+            )  # fmt: skip
+    if found["faster_from"] is not None:
+        axes.axvspan(found["faster_from"], 1e99, color=GREY, alpha=0.45, lw=0)
+    axes.set(xscale="log", yscale="log")
+    weights = [each["weights"] for each in found["cases"]]
+    axes.set_xlim(weights[0] / 1.4, weights[-1] * 2.2)
+    axes.set_xlabel("weights", fontsize=12.5, color=INK)
+    axes.set_ylabel("milliseconds a step", fontsize=12.5, color=INK)
+    axes.tick_params(labelsize=12, colors=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    ahead = "" if found["faster_from"] is None else ", the GPU ahead where it is grey"
+    figure.suptitle(
+        f"gpubp on GPU and CPU: two hidden layers, batch {found['cases'][0]['batch']}{ahead}",
+        fontsize=14.5, color=INK, x=0.02, ha="left",
+    )  # fmt: skip
+    figure.supxlabel(
+        "{where}, {date}; float32, Adam".format(where=where(results), **results),
+        fontsize=11, color="#555555", x=0.02, ha="left",
+    )  # fmt: skip
+    figure.savefig(path)
+
+
 def main() -> int:
     """Read the JSON, write the image beside it."""
     parser = argparse.ArgumentParser(
@@ -127,7 +186,10 @@ def main() -> int:
     )
     parser.add_argument("json", type=Path, nargs="?", default=RESULTS / "cpu.json")
     args = parser.parse_args()
-    draw(json.loads(args.json.read_text(encoding="utf-8")), args.json.with_suffix(".png"))
+    results = json.loads(args.json.read_text(encoding="utf-8"))
+    draw(results, args.json.with_suffix(".png"))
+    if "crossover" in results:
+        crossover(results, args.json.with_suffix(".crossover.png"))
     return 0
 
 

@@ -294,7 +294,7 @@ def _plot(args: Namespace) -> int:
 
 
 def _info(args: Namespace) -> int:
-    from gpubp._devices import device, devices, why_no_gpu
+    from gpubp._devices import cuda_versions, device, devices, why_no_gpu
 
     say = partial(_say, width=17)
     say("gpubp", version())
@@ -308,6 +308,9 @@ def _info(args: Namespace) -> int:
     reason = why_no_gpu()
     if reason is not None:
         say("no GPU", reason)
+    else:
+        for what, found_version in cuda_versions().items():
+            say(what, found_version)
     say("auto is", f"{device('auto').name}{', by GPUBP_DEVICE' if 'GPUBP_DEVICE' in os.environ else ''}")
     return 0
 

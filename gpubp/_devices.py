@@ -7,6 +7,8 @@ import importlib.util
 import logging
 import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -75,6 +77,12 @@ class Device:
                 return int(current.mem_info[0]) + int(cupy.get_default_memory_pool().free_bytes())
         return None
 
+    def give_back(self) -> None:
+        """Return what CuPy keeps of a GPU's memory beyond the arrays that live; nothing for other devices."""
+        if self.name.startswith("cuda"):
+            with self.current():
+                _cupy().get_default_memory_pool().free_all_blocks()
+
 
 def device(name: str = "auto") -> Device:
     """The device of that name: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``.
@@ -133,6 +141,27 @@ def why_no_gpu(index: int = 0) -> str | None:
     except Exception as error:  # whatever CuPy, its libraries or the driver raise is the reason
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         return f"{first}: check the driver with nvidia-smi, then {_PIP}"
+
+
+def cuda_versions() -> dict[str, str]:
+    """The driver's own version and CUDA's, for people; a GPU must be usable."""
+    runtime = _cupy().cuda.runtime
+    cuda, allowed = (
+        f"{number // 1000}.{number % 1000 // 10}"
+        for number in (runtime.runtimeGetVersion(), runtime.driverGetVersion())
+    )
+    return {"driver": driver() or "nvidia-smi doesn't tell", "cuda": f"{cuda}, the driver's is {allowed}"}
+
+
+def driver() -> str | None:
+    """The NVIDIA driver's version, which CUDA doesn't give; None where nvidia-smi is missing or fails."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    return lines[0].strip() if done.returncode == 0 and lines else None
 
 
 def device_of(array: Array) -> Device:

@@ -81,7 +81,7 @@ def train(
     ------
     ValueError, TypeError : an argument that isn't as above; nothing was changed
     RuntimeError : the device can't be used, or ``threads`` can't be set
-    MemoryError : the data doesn't fit the device
+    MemoryError : the data or a step doesn't fit the device; the caller's w is as it was
     DivergenceError : the cost or a weight became non-finite
     """
     if not isinstance(net, Network):
@@ -122,4 +122,17 @@ def train(
         loop = Loop(
             net, rows, held, target, descent, seed, batch_size, (l2, l1, clip_norm), chosen_metric, threads
         )
-        return loop.go(first, epochs, patience, told, progress)
+        del rows, held
+        try:
+            return loop.go(first, epochs, patience, told, progress)
+        except MemoryError as error:  # NumPy's and CuPy's both say how many bytes they were asked for
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        finally:
+            del loop, first
+            target.give_back()
+        # raised here, where no traceback holds the step's buffers any more
+        elsewhere = "" if target.name == "cpu" else ", or device='cpu'"
+        raise MemoryError(
+            f"{target.name} must have memory for a step with batch_size = {batch_size}, but: {reason}: give a smaller "
+            f"batch_size{elsewhere}"
+        )

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import gpubp
-from gpubp import _cli, _training
+from gpubp import _cli, _devices, _training
 from gpubp._cli import main
 
 SPECIES = np.array(["setosa", "versicolor", "virginica"])
@@ -255,6 +255,26 @@ def test_info_tells_versions_and_why_no_gpu(capsys: pytest.CaptureFixture[str]) 
     if find_spec("cupy") is None:
         assert "cupy              not installed" in out
         assert re.search("^no GPU +CuPy is not installed: pip install", out, re.MULTILINE)
+
+
+def test_info_tells_card_memory_driver_and_cuda(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = gpubp.Device("cuda:0", np, "Card 9000, 80 GiB, CuPy")
+    for name, answer in {
+        "why_no_gpu": None,
+        "device": card,
+        "devices": (gpubp.device("cpu"), card),
+        "cuda_versions": {"driver": "580.65", "cuda": "13.0, the driver's is 13.1"},
+    }.items():
+        monkeypatch.setattr(_devices, name, lambda *_, answer=answer: answer)
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert "device            cuda:0: Card 9000, 80 GiB, CuPy" in out
+    assert "driver            580.65" in out
+    assert "cuda              13.0, the driver's is 13.1" in out
+    assert "auto is           cuda:0" in out
+    assert "no GPU" not in out
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,6 +140,44 @@ def test_a_gpu_must_really_compute(
     assert "\n" not in found
     with pytest.raises(RuntimeError, match=rf"device 'cuda:{index}' needs CuPy .* but {reason}"):
         device(f"cuda:{index}")
+
+
+def test_memory_is_given_back_to_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+
+    @contextmanager
+    def current(index: int) -> Iterator[None]:
+        done.append(index)
+        yield
+        done.append("end")
+
+    pool = SimpleNamespace(free_all_blocks=lambda: done.append("freed"))
+    cupy = SimpleNamespace(cuda=SimpleNamespace(Device=current), get_default_memory_pool=lambda: pool)
+    monkeypatch.setattr(_devices, "_cupy", lambda: cupy)
+    device("cpu").give_back()
+    assert done == []
+    Device("cuda:1", np, "", 1).give_back()
+    assert done == [1, "freed", "end"]
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "driver"),
+    [(0, "580.65.06\n580.65.06\n", "580.65.06"), (9, "no driver", None), (0, "", None), (None, "", None)],
+)
+def test_the_driver_is_asked_of_nvidia_smi(
+    monkeypatch: pytest.MonkeyPatch, status: int | None, output: str, driver: str | None
+) -> None:
+    def run(command: list[str], **_: Any) -> Any:
+        assert command == ["smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return SimpleNamespace(returncode=status, stdout=output)
+
+    monkeypatch.setattr(shutil, "which", lambda name: None if status is None else "smi")
+    monkeypatch.setattr(subprocess, "run", run)
+    runtime = SimpleNamespace(runtimeGetVersion=lambda: 12090, driverGetVersion=lambda: 13000)
+    monkeypatch.setattr(_devices, "_cupy", lambda: SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    assert _devices.driver() == driver
+    told = {"driver": driver or "nvidia-smi doesn't tell", "cuda": "12.9, the driver's is 13.0"}
+    assert _devices.cuda_versions() == told
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool", "complex128"])

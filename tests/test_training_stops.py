@@ -1,10 +1,11 @@
-"""train: Ctrl-C and divergence."""
+"""train: Ctrl-C, divergence and memory that runs out."""
 
 from __future__ import annotations
 
 import pickle
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,8 @@ from trainings import (
     without_jax,
 )
 
-from gpubp import SGD, DivergenceError, Network
+from gpubp import SGD, Device, DivergenceError, Network, _loop, backprop
+from gpubp.engines import Numpy
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
@@ -213,3 +215,65 @@ def test_divergence_is_pickled() -> None:
     assert str(twin) == str(error)
     assert (twin.epoch, twin.batch, twin.learning_rate) == (2, 3, 0.5)
     np.testing.assert_array_equal(twin.w, error.w)
+
+
+# memory
+
+
+@pytest.fixture
+def given_back(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the step's buffers were gone, each time that memory was given back."""
+    rooms: list[Any] = []
+    gone: list[bool] = []
+
+    class Noted(backprop.Workspace):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            rooms.append(weakref.ref(self))
+
+    monkeypatch.setattr(backprop, "Workspace", Noted)
+    monkeypatch.setattr(Device, "give_back", lambda self: gone.append(all(room() is None for room in rooms)))
+    return gone
+
+
+def test_memory_is_given_back_after_a_run(given_back: list[bool]) -> None:
+    run = fit()
+    assert given_back == [True]
+    assert run.w.shape == W.shape
+
+
+def test_memory_that_runs_out_is_told_with_the_batch_and_the_remedy(
+    given_back: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(range(6))
+    true = Numpy.contract
+
+    def failing(self: Numpy, *arrays: Any, **out: Any) -> Any:
+        if next(steps, None) is None:
+            raise MemoryError("Out of memory allocating 4,096 bytes (allocated so far: 512 bytes).\nmore")
+        return true(self, *arrays, **out)
+
+    monkeypatch.setattr(Numpy, "contract", failing)
+    w = W.copy()
+    with pytest.raises(
+        MemoryError,
+        match=r"^cpu must have memory for a step with batch_size = 5, but: Out of memory allocating 4,096 bytes "
+        r"\(allocated so far: 512 bytes\): give a smaller batch_size$",
+    ) as caught:
+        fit(w=w)
+    assert next(steps, None) is None
+    np.testing.assert_array_equal(w, W)
+    assert given_back == [True]
+    assert caught.value.__context__ is None  # nothing holds on to the frames of the step
+
+
+def test_on_a_gpu_the_cpu_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(_loop.Loop, "go", failing)
+    gpu = Device("gpu", np, "NumPy under another name")
+    with pytest.raises(
+        MemoryError, match=r"^gpu must .*, but: MemoryError: give a smaller batch_size, or device='cpu'$"
+    ):
+        fit(device=gpu)
