@@ -154,13 +154,18 @@ class Allocations:
     def on_batch_end(self, state: gpubp.callbacks.TrainingState) -> None:
         if state.batch == self.batch - 1:
             tracemalloc.start()
-            frame = sys._getframe()
+            self.before = sys.gettrace()  # of the measurement of coverage
+            self.frames = []
+            frame: Any = sys._getframe().f_back
             while frame is not None:
+                self.frames.append((frame, frame.f_trace))
                 frame.f_trace, frame.f_trace_opcodes = self.trace, True
-                frame = frame.f_back  # type: ignore[assignment]
+                frame = frame.f_back
             sys.settrace(self.trace)
         elif state.batch == self.batch:
-            sys.settrace(None)
+            for frame, trace in self.frames:
+                frame.f_trace, frame.f_trace_opcodes = trace, False
+            sys.settrace(self.before)
             tracemalloc.stop()
 
     def trace(self, frame: Any, event: str, arg: Any) -> Any:
