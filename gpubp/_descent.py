@@ -28,10 +28,8 @@ logger = logging.getLogger("gpubp")
 
 _MOST_UNITS = 1024  # classes: a unit matrix of 4 MB
 _MOMENT = 0.02  # seconds in compiled code before anyone is told
-_WORTH_LOADING, _WORTH_COMPILING = (
-    2.0,
-    10.0,
-)  # seconds of a run: numba takes 0.5 to load, and about 3 to compile
+# seconds of a run: numba takes 0.5 to load, and about 4 to compile
+_WORTH_LOADING, _WORTH_COMPILING = 2.0, 10.0
 
 
 class Done(NamedTuple):
@@ -110,10 +108,11 @@ class Descent:
             rates = np.array([self._rate(step) for step in range(first, first + steps)])
         else:
             rates = np.full(steps, self.optimizer.learning_rate)
-        C, size, *hits = self.recorded[B].run(which, rates, np.arange(first + 1.0, first + steps + 1.0))
+        C, *more = self.recorded[B].run(which, rates, np.arange(first + 1.0, first + steps + 1.0))
+        size = np.full(steps, B) if self.rows.s is None else more.pop(0)
         self.steps += steps
         self.memory = State(self.steps, self.memory.slots)
-        return Done(C, size, rates, np.sum(hits[0], axis=0) if hits else None)
+        return Done(C, size, rates, np.sum(more[0], axis=0) if more else None)
 
     def _rate(self, step: int) -> float:
         return rate_at(getattr(self.optimizer, "learning_rate", math.nan), step)
@@ -208,9 +207,7 @@ class Descent:
             w,
             lambda w, g: self.optimizer.descend(engine, w, g, slots, rate, t),
         )
-        if isinstance(size, int):
-            size = 0.0 * rate + float(size)
-        return new, [C, size] if hits is None else [C, size, hits]
+        return new, [C, *([] if rows.s is None else [size]), *([] if hits is None else [hits])]
 
 
 def _seconds(net: Network, n: int, epochs: int, batch_size: int) -> float:

@@ -154,14 +154,7 @@ def version() -> str:
 def _train(sub: argparse.ArgumentParser) -> None:
     add = sub.add_argument
     add("files", nargs="*", type=Path, metavar="FILE", help="see below (default: the bundled digits)")
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        default="model.safetensors",
-        help="the model file (default: %(default)s)",
-    )
+    _output(sub, "model.safetensors", "the model file")
     _csv_options(sub, "the column of the target in a CSV file (default: the last)")
     add("--task", choices=("classification", "regression"), help="default: by the target, see below")
     add("--quiet", action="store_true", help="no progress bar")
@@ -286,15 +279,13 @@ def _plot(sub: argparse.ArgumentParser) -> None:
         default="architecture",
         help="see below (default: architecture)",
     )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        default="plot.png",
-        help="the image: .png, .svg or .pdf (default: %(default)s)",
-    )
+    _output(sub, "plot.png", "the image: .png, .svg or .pdf")
     _csv_options(sub, "the column of the target in a CSV file (default: the last)")
+
+
+def _output(sub: argparse.ArgumentParser, default: str, what: str) -> None:
+    what = f"{what} (default: %(default)s)"
+    sub.add_argument("-o", "--output", type=Path, metavar="FILE", default=default, help=what)
 
 
 def _csv_options(sub: argparse.ArgumentParser, target: str) -> None:

@@ -45,7 +45,18 @@ FLOORS = [
 ]
 CUPY_DOORS = {"_devices", "engines.cupy"}
 PRINTER = "_cli"
-HEAVY = ["cupy", "torch", "jax", "sklearn", "scipy", "matplotlib", "numba", "safetensors", "tqdm"]
+HEAVY = [
+    "cupy",
+    "torch",
+    "jax",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "numba",
+    "safetensors",
+    "threadpoolctl",
+    "tqdm",
+]
 WHEEL_BYTES = 300_000
 IMPORT_SECONDS = 0.1
 
