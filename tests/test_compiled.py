@@ -22,7 +22,7 @@ from gpubp.engines.program import Program
 
 pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
 pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'gpubp[fast]'")
-from gpubp.engines import compiled, elementary, narrow
+from gpubp.engines import compiled, elementary, plan
 
 ROWS = 75  # four batches of 16 and one of 11
 
@@ -400,7 +400,7 @@ def test_what_numba_cant_compile_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("GPUBP_COMPILE", "always")
-    monkeypatch.setitem(narrow._NEXT, "max", "{0} + 'a letter'")
+    monkeypatch.setitem(plan.NEXT, "max", "{0} + 'a letter'")
     net = gpubp.Network((3, 4), cost="cross_entropy")
     with caplog.at_level(logging.INFO, "gpubp"):
         run = gpubp.train(net, *data(net, "float64"), epochs=1, device="cpu", progress=False)

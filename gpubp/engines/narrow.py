@@ -6,24 +6,16 @@ the rows of a block, one small loop for each operation, have neither fault.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from gpubp.engines.lazy import Batch, Promise, Untraceable
-from gpubp.engines.plan import OVER_ROWS, Nest, columns, over, row_level
+from gpubp.engines.plan import FIRST, NEXT, OVER_ROWS, Nest, columns, over, row_level
 from gpubp.engines.storage import Storage
 
 __all__ = ["NarrowWriter", "is_narrow"]
 
 _MOST_COLUMNS = 16
 _ROWS = 64  # of a block: its arrays stay in the first-level cache
-
-_FIRST = {"sum": "T(0)", "max": "T(-inf)", "min": "T(inf)", "all": "True"}
-_NEXT = {
-    "sum": "{0} + {1}",
-    "max": "{1} if {1} > {0} or {1} != {1} else {0}",
-    "min": "{1} if {1} < {0} or {1} != {1} else {0}",
-    "all": "{0} & {1}",
-}
 
 
 def is_narrow(nest: Nest) -> bool:
@@ -36,16 +28,11 @@ def is_narrow(nest: Nest) -> bool:
 class NarrowWriter:
     """The lines of such a nest. ``s7`` holds number 7 for a block, (columns, rows) or (rows,)."""
 
-    def __init__(
-        self,
-        nest: Nest,
-        storage: Storage,
-        number: Callable[[Promise, str], str],
-        size: Callable[[list[Promise], int], str],
-    ) -> None:
-        self.nodes, self.storage, self.number = list(nest.nodes.values()), storage, number
-        self.size = size
-        self.rows = size(self.nodes, over(self.nodes[0]))
+    def __init__(self, program: Any, nest: Nest) -> None:
+        # a Program, which imports this module
+        self.program, self.nodes = program, list(nest.nodes.values())
+        self.storage: Storage = program.storage
+        self.rows: str = program.size(self.nodes, over(self.nodes[0]))
         self.ready: dict[int, str] = {}
         self.slices: set[str] = set()
         self.out: list[str] = []
@@ -70,11 +57,11 @@ class NarrowWriter:
         elif node.op.startswith("rows "):
             kind = node.op.removeprefix("rows ")
             arg, name = self._read(node.args[0]), self._array(node)
-            self._loop(node, f"{name}[i] = {_FIRST[kind]}")
-            self._loop(node.args[0], f"{name}[i] = {_NEXT[kind].format(f'{name}[i]', arg)}")
+            self._loop(node, f"{name}[i] = {FIRST[kind]}")
+            self._loop(node.args[0], f"{name}[i] = {NEXT[kind].format(f'{name}[i]', arg)}")
         elif node.op in OVER_ROWS and not node.shape:
             arg = self._read(node.args[0])
-            self._loop(node.args[0], f"d{node.index} = {_NEXT[node.op].format(f'd{node.index}', arg)}")
+            self._loop(node.args[0], f"d{node.index} = {NEXT[node.op].format(f'd{node.index}', arg)}")
         elif node.op in OVER_ROWS:
             column = "0" if node.args[0].rows_only else "k"
             arg = self._read(node.args[0])
@@ -87,9 +74,9 @@ class NarrowWriter:
 
     def _read(self, arg: Promise) -> str:
         if not arg.shape or arg.op == "number":
-            return self.number(arg, "t")
+            return str(self.program.number(arg, "t"))
         if len(arg.shape) == 1 and not isinstance(arg.shape[0], Batch):
-            return f"{self._place(arg)}[k]"
+            return f"{self.program.place(arg)}[k]"
         if arg.index not in self.ready:
             gathered = arg.op == "take" and arg.index not in self.storage.place
             text = self._taken(arg) if gathered else self._element(arg)
@@ -98,17 +85,12 @@ class NarrowWriter:
 
     def _taken(self, node: Promise) -> str:
         source, rows = node.args
-        return f"{self._place(source)}[{self._read(rows)}{', k' if len(source.shape) == 2 else ''}]"
+        return f"{self.program.place(source)}[{self._read(rows)}{', k' if len(source.shape) == 2 else ''}]"
 
     def _element(self, node: Promise) -> str:
-        name = self._place(node)
+        name = self.program.place(node)
         self.slices.add(name)
         return f"b_{name}[i{'' if len(node.shape) == 1 else ', 0' if node.rows_only else ', k'}]"
-
-    def _place(self, node: Promise) -> str:
-        if node.index not in self.storage.place:
-            raise Untraceable(f"{node.op} in a loop")
-        return self.storage.place[node.index]
 
     def _array(self, node: Promise) -> str:
         shape = (_ROWS,) if node.rows_only else (int(node.shape[1]), _ROWS)
@@ -120,7 +102,7 @@ class NarrowWriter:
         if like.rows_only or len(like.shape) == 1:
             self.out += ["for i in range(m):", f"    {line}"]
         else:
-            width = self.size([like, *self.nodes], columns(like))
+            width = self.program.size([like, *self.nodes], columns(like))
             self.out += [f"for k in range({width}):", "    for i in range(m):", f"        {line}"]
 
 

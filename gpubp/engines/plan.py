@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from gpubp.engines.lazy import FUNCTIONS, Batch, Promise, Untraceable
 
 __all__ = [
+    "FIRST",
+    "NEXT",
     "OVER_ROWS",
     "VIEWS",
     "Copy",
@@ -30,6 +32,15 @@ __all__ = [
 OVER_ROWS = ("sum", "max")
 VIEWS = ("slice", "reshape")
 _NARROW = 16  # columns
+
+# what a reduction starts with, and how it goes on from {0} with {1}; NaN comes through
+FIRST = {"sum": "T(0)", "max": "T(-inf)", "min": "T(inf)", "all": "True"}
+NEXT = {
+    "sum": "{0} + {1}",
+    "max": "{1} if {1} > {0} or {1} != {1} else {0}",
+    "min": "{1} if {1} < {0} or {1} != {1} else {0}",
+    "all": "{0} & {1}",
+}
 
 
 @dataclass

@@ -15,6 +15,8 @@ from gpubp._typing import Array
 from gpubp.engines.lazy import Batch, Graph, Promise, Untraceable
 from gpubp.engines.narrow import NarrowWriter, is_narrow
 from gpubp.engines.plan import (
+    FIRST,
+    NEXT,
     OVER_ROWS,
     Nest,
     Plan,
@@ -30,23 +32,6 @@ from gpubp.engines.plan import (
 from gpubp.engines.storage import Storage, given_name
 
 __all__ = ["Program"]
-
-_FIRST = {
-    "rows sum": "w{0} = 0.0",
-    "rows max": "v{0} = T(-inf)",
-    "rows min": "v{0} = T(inf)",
-    "rows all": "v{0} = True",
-    "rows argmax": "v{0}, w{0} = 0, T(-inf)",
-}
-_NEXT = {
-    "rows sum": ["w{0} += {1}"],
-    "rows max": ["v{0} = {1} if {1} > v{0} or {1} != {1} else v{0}"],
-    "rows min": ["v{0} = {1} if {1} < v{0} or {1} != {1} else v{0}"],
-    "rows all": ["v{0} = v{0} and {1}"],
-    "rows argmax": ["if {1} > w{0}:", "    v{0}, w{0} = k, {1}"],
-}
-_TOTAL_FIRST = {"sum": "d{0} = 0.0", "max": "d{0} = -inf"}
-_TOTAL_NEXT = {"sum": "d{0} += {1}", "max": "d{0} = {1} if {1} > d{0} or {1} != {1} else d{0}"}
 
 
 class Program:
@@ -157,10 +142,10 @@ def _nest(program: Program, nest: Nest) -> list[str]:
         if node.op in OVER_ROWS and node.shape:
             before.append(f"{program.place(node)}[:] = T(0)")
         elif node.op in OVER_ROWS:
-            before.append(_TOTAL_FIRST[node.op].format(node.index))
+            before.append(f"d{node.index} = {'0.0' if node.op == 'sum' else '-inf'}")
             after.append(f"t{node.index} = T(d{node.index})")
     if is_narrow(nest):
-        lines = NarrowWriter(nest, program.storage, program.number, program.size).lines()
+        lines = NarrowWriter(program, nest).lines()
     else:
         lines = _NestWriter(program, nest).lines()
     return [*before, *lines, *after]
@@ -194,7 +179,7 @@ class _NestWriter:
         for width, nodes in widths.items():
             reductions = [node for node in nodes if node.op.startswith("rows ")]
             once, inside = self._body(nodes, by_column=True)
-            lines += [_FIRST[node.op].format(node.index) for node in reductions]
+            lines += map(_reduction_first, reductions)
             lines += [
                 *once,
                 f"for k in range({self.program.size(nodes, width)}):",
@@ -243,9 +228,10 @@ class _NestWriter:
 
         for node in nodes:
             if node.op.startswith("rows "):
-                lines += [line.format(node.index, read(node.args[0])) for line in _NEXT[node.op]]
+                lines += _reduction_next(node, read(node.args[0]))
             elif node.op in OVER_ROWS and not node.shape:
-                ends.append(_TOTAL_NEXT[node.op].format(node.index, read(node.args[0])))
+                total = f"d{node.index}"
+                ends.append(f"{total} = {NEXT[node.op].format(total, read(node.args[0]))}")
             elif node.op in OVER_ROWS:
                 column = "0" if node.args[0].rows_only else "k"
                 ends.append(f"{self.program.place(node)}[{column}] += {read(node.args[0])}")
@@ -273,6 +259,21 @@ class _NestWriter:
         """Whether a later stage of the nest reads it."""
         mine = self.stages[node.index]
         return any(self.stages[n.index] > mine and any(a is node for a in n.args) for n in self.nodes)
+
+
+def _reduction_first(node: Promise) -> str:
+    kind = node.op.removeprefix("rows ")
+    if kind == "argmax":
+        return f"v{node.index}, w{node.index} = 0, T(-inf)"
+    return f"w{node.index} = 0.0" if kind == "sum" else f"v{node.index} = {FIRST[kind]}"
+
+
+def _reduction_next(node: Promise, value: str) -> list[str]:
+    kind = node.op.removeprefix("rows ")
+    if kind == "argmax":
+        return [f"if {value} > w{node.index}:", f"    v{node.index}, w{node.index} = k, {value}"]
+    name = f"{'w' if kind == 'sum' else 'v'}{node.index}"  # a long sum in double precision
+    return [f"{name} = {NEXT[kind].format(name, value)}"]
 
 
 def _assigned(node: Promise, text: str) -> list[str]:
