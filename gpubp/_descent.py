@@ -1,4 +1,4 @@
-"""Steps of gradient descent on minibatches: computed one by one, or compiled and many in one call."""
+"""Steps of gradient descent on minibatches: computed one by one, or recorded, and many in one call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,20 +16,19 @@ from gpubp._data import Rows, minibatches, unit_rows
 from gpubp._network import Network
 from gpubp._typing import Array, Namespace
 from gpubp.engines import Generic, Numpy, engine_for
+from gpubp.engines.compiled import Compiled
+from gpubp.engines.recorded import Recorded, Replayed, Untraceable
 from gpubp.optimizers import Optimizer, State
 from gpubp.schedules import rate_at
-
-if TYPE_CHECKING:
-    from gpubp.engines.compiled import Recorded
 
 __all__ = ["Descent", "Done"]
 
 logger = logging.getLogger("gpubp")
 
 _MOST_UNITS = 1024  # classes: a unit matrix of 4 MB
-_MOMENT = 0.02  # seconds in compiled code before anyone is told
-# seconds of a run: numba takes 0.5 to load, and about 4 to compile
-_WORTH_LOADING, _WORTH_COMPILING = 2.0, 10.0
+_MOMENT = 0.02  # seconds in one call before anyone is told
+# seconds of a run: to record a step takes 0.005, to load numba 0.5, to compile about 4
+_WORTH_RECORDING, _WORTH_LOADING, _WORTH_COMPILING = 0.05, 2.0, 10.0
 
 
 class Done(NamedTuple):
@@ -71,13 +70,13 @@ class Descent:
         self.units = unit_rows(rows.y, n_L, rows.x) if n_L <= _MOST_UNITS else None
         self.memory = optimizer.init(w)
         self.recorded = self._record(epochs)
-        self._portion = 1  # steps of one call, where they are compiled
+        self._portion = 1  # steps of one call, where they are recorded
         self.room = backprop.Workspace(self.engine, w)
         self.flat = self.engine.buffer(w.shape, w)
 
     def portions(self, order: Array, most: int) -> Iterator[Array]:
         """The rows of one minibatch (B,) after the other; of as many as take a moment, (steps, B), where steps are
-        compiled, but no more than ``most``."""
+        recorded, but no more than ``most``."""
         if not self.recorded:
             yield from minibatches(order, self.batch_size)
             return
@@ -160,33 +159,36 @@ class Descent:
         return new
 
     def _record(self, epochs: int) -> dict[int, Recorded]:
-        """The steps compiled, by the rows of their minibatch, where that is possible and pays; else nothing."""
-        n, B = self.rows.x.shape[0], self.batch_size
+        """The steps recorded, by the rows of their minibatch, where that is possible and pays; else nothing."""
         wanted = os.environ.get("GPUBP_COMPILE", "auto")
         if wanted not in ("auto", "always", "never"):
             raise ValueError(f"GPUBP_COMPILE must be 'auto', 'always' or 'never', got {wanted!r}: unset it")
-        seconds = math.inf if wanted == "always" else _seconds(self.net, n, epochs, B)
+        seconds = _seconds(self.net, self.rows.x.shape[0], epochs, self.batch_size)
+        if wanted == "always":
+            seconds = math.inf
         ours = isinstance(self.optimizer, Optimizer) and type(self.optimizer).step is Optimizer.step
-        if wanted == "never" or seconds < _WORTH_LOADING or not ours or type(self.engine) is not Numpy:
+        if seconds < _WORTH_RECORDING or not ours or type(self.engine) is not Numpy:
             return {}
-        from gpubp.engines.compiled import Recorded, Untraceable
+        if wanted != "never" and seconds >= _WORTH_LOADING:
+            try:
+                compiled = self._recorded(Compiled)
+                if seconds >= _WORTH_COMPILING or all(each.kept for each in compiled.values()):
+                    return _ready(compiled)
+            except (ImportError, Untraceable) as reason:  # no numba, or a formula of the user's own
+                logger.info("training steps aren't compiled: %s", reason)
+        try:
+            return _ready(self._recorded(Replayed))
+        except Untraceable as reason:
+            logger.info("training steps aren't recorded: %s", reason)
+            return {}
 
+    def _recorded(self, kind: type[Recorded]) -> dict[int, Recorded]:
+        n, B = self.rows.x.shape[0], self.batch_size
         data = self.rows._asdict() | {"units": self.units}
         fixed = {name: array for name, array in data.items() if array is not None}
-        slots = {f"slot{k}": slot for k, slot in enumerate(self.memory.slots)}
-        try:
-            recorded = {
-                rows: Recorded(self._promised_step, fixed, {"w": self.w, **slots}, rows, numbers=2)
-                for rows in ([B] if n >= B else []) + ([n % B] if n % B else [])
-            }
-            for each in recorded.values():
-                if not each.kept and seconds < _WORTH_COMPILING:
-                    return {}
-                each.compile()
-        except (ImportError, Untraceable) as reason:  # no numba, or a formula of the user's own
-            logger.info("training steps aren't compiled: %s", reason)
-            return {}
-        return recorded
+        states = {"w": self.w} | {f"slot{k}": slot for k, slot in enumerate(self.memory.slots)}
+        sizes = {B if n >= B else 0, n % B} - {0}
+        return {rows: kind(self._promised_step, fixed, states, rows, numbers=2) for rows in sizes}
 
     def _promised_step(
         self,
@@ -208,6 +210,12 @@ class Descent:
             lambda w, g: self.optimizer.descend(engine, w, g, slots, rate, t),
         )
         return new, [C, *([] if rows.s is None else [size]), *([] if hits is None else [hits])]
+
+
+def _ready(recorded: dict[int, Recorded]) -> dict[int, Recorded]:
+    for each in recorded.values():
+        each.get_ready()
+    return recorded
 
 
 def _seconds(net: Network, n: int, epochs: int, batch_size: int) -> float:

@@ -1,7 +1,4 @@
-"""Training steps compiled by numba, many in one call (the extra ``fast``).
-
-The step is run once on promises, by the generic engine, and written down as loops: the formulas stay the only spelling.
-"""
+"""Recorded training steps compiled by numba, many in one call (the extra ``fast``)."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -19,70 +15,26 @@ from typing import Any
 import numpy as np
 
 from gpubp._typing import Array
-from gpubp.engines import lazy
-from gpubp.engines.generic import Generic
-from gpubp.engines.lazy import Batch, Graph, Promise, Untraceable
 from gpubp.engines.program import Program
+from gpubp.engines.recorded import Recorded, Untraceable
 
-__all__ = ["Recorded", "Step", "Untraceable"]
+__all__ = ["Compiled"]
 
 logger = logging.getLogger("gpubp")
 
-# step(engine, fixed, states, which, *numbers) -> (new states, results)
-Step = Callable[..., tuple[Sequence[Promise], Sequence[Promise]]]
 
+class Compiled(Recorded):
+    """As loops and products, many steps in one call of machine code."""
 
-class Recorded:
-    """Steps over minibatches of B rows, as one compiled function.
-
-    Parameters
-    ----------
-    step : ``step(engine, fixed, states, which, *numbers)`` gives the new states, in order, and results: numbers or
-        vectors; ``fixed`` and ``states`` are arrays by name, ``which`` (B,) the rows of the minibatch
-    fixed, states : NumPy arrays; the states are overwritten
-    numbers : how many numbers each step is given
-
-    Raises
-    ------
-    Untraceable : the step does something that can't be written down
-    """
-
-    def __init__(
-        self, step: Step, fixed: Mapping[str, Array], states: Mapping[str, Array], B: int, numbers: int
-    ) -> None:
-        dtype = next(iter(states.values())).dtype
-        graph = Graph(dtype)
-        promised = {
-            name: graph.input(name, array.shape, array.dtype) for name, array in {**fixed, **states}.items()
-        }
-        given = [graph.input("which", (Batch(B),), np.int64)]
-        given += [graph.input(f"number{k}", ()) for k in range(numbers)]
-        try:
-            new, results = step(
-                Generic(lazy.xp),
-                {name: promised[name] for name in fixed},
-                {name: promised[name] for name in states},
-                *given,
-            )
-            program = Program(
-                graph, [(promised[name], end) for name, end in zip(states, new, strict=True)], results, given
-            )
-        except Untraceable:
-            raise
-        except Exception as error:  # a user's formula may fail in any way on what isn't an array
-            raise Untraceable(f"{type(error).__name__}: {error}") from error
-        self.batch_size, self.numbers = B, numbers
-        self.dtype, self.shapes, self.source = dtype, [result.shape for result in results], program.source
-        self.constants = program.constants
-        self.arrays = program.arrays({**fixed, **states})
+    text, name = Program, "compiled"
 
     @property
     def kept(self) -> bool:
         """Whether this was compiled on this machine before, for whatever sizes."""
         return (_cache_folder() / f"{_title(self.source)}.py").exists()
 
-    def compile(self) -> None:
-        """Get ready to run.
+    def get_ready(self) -> None:
+        """Compile.
 
         Raises
         ------
@@ -97,13 +49,9 @@ class Recorded:
         except NumbaError as error:
             raise Untraceable(f"numba: {str(error).strip().splitlines()[-1]}") from error
 
-    def run(self, which: Array, *numbers: Array) -> list[Array]:
-        """Steps one after another, on the rows ``which`` (steps, B), with their numbers, (steps,) each: the results,
-        with one more axis in front."""
-        steps = which.shape[0]
-        results = [np.empty((steps, *shape), self.dtype) for shape in self.shapes]
-        _compiled(self.source)(steps, self.constants, which, *numbers, *results, *self.arrays)
-        return results
+    def _run(self, which: Array, *numbers_and_results: Array) -> None:
+        constants, arrays = self.arguments
+        _compiled(self.source)(which.shape[0], constants, which, *numbers_and_results, *arrays)
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gpubp.engines.lazy import FUNCTIONS, Batch, Promise, Untraceable
+from gpubp.engines.lazy import Batch, Promise, Untraceable
 
 __all__ = [
     "FIRST",
@@ -31,7 +31,6 @@ __all__ = [
 
 OVER_ROWS = ("sum", "max")
 VIEWS = ("slice", "reshape")
-_NARROW = 16  # columns
 
 # what a reduction starts with, and how it goes on from {0} with {1}; NaN comes through
 FIRST = {"sum": "T(0)", "max": "T(-inf)", "min": "T(inf)", "all": "True"}
@@ -100,18 +99,7 @@ class Plan:
         self.ends = {node.index for node in ends}
         self.order = _needed(ends)
         self._operands = {arg.index for node in self.order if node.op == "matmul" for arg in node.args}
-        self._leave_to_numpy()
         self._schedule()
-
-    def _leave_to_numpy(self) -> None:
-        """Refuse what NumPy does on many numbers at once and a compiled loop would do one by one."""
-        one_by_one = FUNCTIONS - {"abs", "floor", "sqrt", "exp", "expm1", "log", "log1p", "tanh"}
-        for node in self.order:
-            function = node.op.partition("(")[0]
-            if function in one_by_one and len(node.shape) == 2 and node.shape[1] > _NARROW:
-                raise Untraceable(f"{function} of many numbers, which NumPy does sooner")
-            if function in FUNCTIONS and node.shape == () and function not in ("abs", "floor", "sqrt"):
-                raise Untraceable(f"{function} of a number")
 
     def _schedule(self) -> None:
         for node in self.order:  # numbers that wait for nothing, so that they part no loops

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gpubp._typing import Array
-from gpubp.engines.lazy import Batch, Graph, Promise, Untraceable
+from gpubp.engines.lazy import FUNCTIONS, Batch, Graph, Promise, Untraceable
 from gpubp.engines.narrow import NarrowWriter, is_narrow
 from gpubp.engines.plan import (
     FIRST,
@@ -32,6 +32,9 @@ from gpubp.engines.plan import (
 from gpubp.engines.storage import Storage, given_name
 
 __all__ = ["Program"]
+
+
+_NARROW = 16  # columns
 
 
 class Program:
@@ -57,6 +60,7 @@ class Program:
     ) -> None:
         self.dtype = graph.dtype
         self.plan = Plan([*(new for _, new in states), *results])
+        self._leave_to_numpy()
         self.storage = Storage(self.plan, states, results)
         self._constants: dict[str, int] = {}
         self.source = self._write(results, given)
@@ -66,9 +70,9 @@ class Program:
         """(n,), float64: sizes and parameters, apart so that one text serves for all of them."""
         return np.array([float(value) for value in self._constants])
 
-    def arrays(self, given: Mapping[str, Array]) -> list[Array]:
-        """The function's last arguments: inputs by name, and new buffers."""
-        return self.storage.arrays(given, self._arguments)
+    def arguments(self, given: Mapping[str, Array]) -> tuple[Array, list[Array]]:
+        """The function's constants, and its last arguments: inputs by name, and new buffers."""
+        return self.constants, self.storage.arrays(given, self._arguments)
 
     def place(self, node: Promise) -> str:
         """The array that it is read from."""
@@ -93,6 +97,16 @@ class Program:
                         return f"{self.place(node)}.shape[{axis}]"
             todo += node.args
         raise Untraceable("a loop over no array")
+
+    def _leave_to_numpy(self) -> None:
+        """Refuse what NumPy does on many numbers at once and a compiled loop would do one by one."""
+        one_by_one = FUNCTIONS - {"abs", "floor", "sqrt", "exp", "expm1", "log", "log1p", "tanh"}
+        for node in self.plan.order:
+            function = node.op.partition("(")[0]
+            if function in one_by_one and len(node.shape) == 2 and node.shape[1] > _NARROW:
+                raise Untraceable(f"{function} of many numbers, which NumPy does sooner")
+            if function in FUNCTIONS and node.shape == () and function not in ("abs", "floor", "sqrt"):
+                raise Untraceable(f"{function} of a number")
 
     def _write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
         body = [line for step in self.plan.steps for line in self._lines(step)]
