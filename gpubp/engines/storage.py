@@ -70,6 +70,11 @@ class Storage:
         self.made[name] = self.place[step.node.index], start, part.shape, part.dtype
         return name
 
+    def root(self, name: str) -> str:
+        """The array that one of that name is a view of."""
+        base = self.made[name][0] if name in self.made else None
+        return name if base is None else self.root(base)
+
     def arrays(self, given: Mapping[str, Array], wanted: Sequence[str]) -> list[Array]:
         """The arrays of those names: given ones, new ones, and views of them."""
         found: dict[str, Any] = {f"in_{name}": array for name, array in given.items()}
