@@ -221,10 +221,15 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
         x, y, s = _weighted(x, y, s, n, s_name)
     _check_fits(target, (x, y, s), dtype, net)
     return Rows(
-        _to(x_name, x, target, dtype),
-        target.put(y) if labels else _to(y_name, y, target, dtype),
-        s if s is None else _to(s_name, s, target, dtype),
+        _whole_rows(_to(x_name, x, target, dtype)),
+        _whole_rows(target.put(y) if labels else _to(y_name, y, target, dtype)),
+        s if s is None else _whole_rows(_to(s_name, s, target, dtype)),
     )
+
+
+def _whole_rows(array: Array) -> Array:
+    """Row after row in memory: else NumPy would copy all of it for every minibatch."""
+    return np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array
 
 
 def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:

@@ -52,7 +52,8 @@ def train(
 
     Parameters
     ----------
-    X : (n, n_0); integers and booleans are taken as float32
+    X : (n, n_0); integers and booleans are taken as float32; NumPy's is copied where its rows don't follow each other
+        in memory
     Y : (n, n_L), (n,) where n_L = 1, or integer classes (n,) for "cross_entropy"
     sample_weight : (n,), at least 0: 2 is a repeated row in its batch's mean, rows of 0 are left out
     w : first weights (n_weights,), copied; None draws them by ``net.init(seed)``

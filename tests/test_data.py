@@ -165,6 +165,16 @@ def test_nothing_is_copied_where_it_can_stay() -> None:
     assert all(np.shares_memory(a, b) for a, b in zip(rows, (x, y, s), strict=True))
 
 
+@pytest.mark.parametrize("kind", ["every other", "backwards", "Fortran"])
+def test_rows_that_dont_follow_each_other_are_copied_once(kind: str) -> None:
+    whole = np.random.default_rng(3).standard_normal((40, 2))
+    given = {"every other": whole[::2], "backwards": whole[::-1], "Fortran": np.asfortranarray(whole)}[kind]
+    rows = validated(Network((2, 2)), Rows(given, given, None), device("cpu"), "float64", ("X", "Y", "s"))
+    for part in (rows.x, rows.y):  # else NumPy copies all of them for every minibatch
+        assert part.flags.c_contiguous
+        np.testing.assert_array_equal(part, given)
+
+
 def test_rows_of_weight_0_are_left_out(place: Place) -> None:
     s = np.where(np.arange(50) % 5 == 0, 0.0, 2.0)
     given = Rows(place.array(X), place.array(X[:, 0]), place.array(s))
