@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,12 +24,16 @@ from gpubp.engines.generic import Generic
 from gpubp.engines.lazy import Batch, Graph, Promise, Untraceable
 from gpubp.engines.program import Program
 
-__all__ = ["Recorded", "Step", "Untraceable"]
+__all__ = ["Recorded", "Step", "Team", "Untraceable", "alone"]
 
 logger = logging.getLogger("gpubp")
 
 # step(engine, fixed, states, which, *numbers) -> (new states, results)
 Step = Callable[..., tuple[Sequence[Promise], Sequence[Promise]]]
+# team(function, *arguments) runs function(part, parts, meeting, *arguments) for every part at once
+Team = Callable[..., None]
+
+_NOBODY = np.zeros((1, 8), np.int64)
 
 
 class Recorded:
@@ -74,7 +78,8 @@ class Recorded:
         self.batch_size, self.numbers = B, numbers
         self.dtype, self.shapes, self.source = dtype, [result.shape for result in results], program.source
         self.constants = program.constants
-        self.arrays = program.arrays({**fixed, **states})
+        self._arrays = partial(program.arrays, {**fixed, **states})
+        self.share(alone, 1)
 
     @property
     def kept(self) -> bool:
@@ -97,13 +102,23 @@ class Recorded:
         except NumbaError as error:
             raise Untraceable(f"numba: {str(error).strip().splitlines()[-1]}") from error
 
+    def share(self, team: Team, parts: int) -> None:
+        """From now on each step is done by the parts of a team together."""
+        self.team, self.arrays = team, self._arrays(parts)
+
     def run(self, which: Array, *numbers: Array) -> list[Array]:
         """Steps one after another, on the rows ``which`` (steps, B), with their numbers, (steps,) each: the results,
         with one more axis in front."""
         steps = which.shape[0]
         results = [np.empty((steps, *shape), self.dtype) for shape in self.shapes]
-        _compiled(self.source)(steps, self.constants, which, *numbers, *results, *self.arrays)
+        arguments = (steps, self.constants, which, *numbers, *results, *self.arrays)
+        self.team(_compiled(self.source), *arguments)
         return results
+
+
+def alone(function: Callable[..., None], *arguments: Any) -> None:
+    """A team of one."""
+    function(0, 1, _NOBODY, *arguments)
 
 
 @lru_cache(maxsize=64)
@@ -117,13 +132,14 @@ def _compiled(source: str) -> Any:
 
 
 @cache
-def _elementary() -> str:
-    """The text of what is compiled into every loop."""
-    return Path(__file__).with_name("elementary.py").read_text(encoding="utf-8")
+def _beneath() -> str:
+    """The text of what is compiled with every step."""
+    names = ("elementary.py", "team.py")
+    return "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
 
 
 def _title(source: str) -> str:
-    return f"gpubp_{hashlib.sha256((source + _elementary()).encode()).hexdigest()[:16]}"
+    return f"gpubp_{hashlib.sha256((source + _beneath()).encode()).hexdigest()[:16]}"
 
 
 def _module(source: str) -> ModuleType:
