@@ -19,10 +19,11 @@ from gpubp._data import Rows, index, permutation, take
 from gpubp._descent import Descent, Done
 from gpubp._devices import Device, device_of, to_numpy
 from gpubp._network import Network
-from gpubp._threads import limited
+from gpubp._threads import limited, team, team_size
 from gpubp._typing import Array, Namespace
 from gpubp.callbacks import ProgressBar, TrainingState
 from gpubp.engines import Generic, engine_for
+from gpubp.engines.compiled import Compiled
 
 __all__ = ["DivergenceError", "Loop", "Run"]
 
@@ -167,7 +168,11 @@ class Loop:
     def few_threads(self) -> AbstractContextManager[Any]:
         if self.threads is None and not self.descent.recorded:  # a short run, or another library's business
             return nullcontext()
-        return limited(self.threads, 6.0 * self.batch_size * self.net.n_weights)
+        operations = 6.0 * self.batch_size * self.net.n_weights
+        compiled = [each for each in self.descent.recorded.values() if isinstance(each, Compiled)]
+        # a callback after every batch calls the threads together for each, which costs what they gain
+        size = team_size(self.threads, operations) if compiled and self.most > 1 else 1
+        return limited(self.threads, operations) if size == 1 else team(size, compiled)
 
     def epoch(
         self, state: TrainingState, on_batch: list[Any], keys: _CtrlC

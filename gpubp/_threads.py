@@ -1,17 +1,27 @@
-"""How many threads share a matrix product on the CPU while a run lasts; afterwards all is as before."""
+"""How many threads share a matrix product, or a whole compiled step, on the CPU; afterwards all is as before."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["limited"]
+import numpy as np
+
+if TYPE_CHECKING:
+    from gpubp.engines.compiled import Compiled
+
+__all__ = ["limited", "team", "team_size"]
 
 logger = logging.getLogger("gpubp")
 
 # Measured on two cores: below, two threads gain nothing, and lose threefold where the cores are busy.
 _SHARED_FROM = 8e6  # floating-point operations a step
+# Teams were measured on two cores, and cut a product along one side only: more threads are BLAS's own.
+_LARGEST_TEAM = 4
+_FAR = 2**62  # more than ever meet
 
 
 def limited(threads: int | None, operations: float) -> AbstractContextManager[Any]:
@@ -35,3 +45,47 @@ def limited(threads: int | None, operations: float) -> AbstractContextManager[An
         ) from None
     logger.info("matrix products take %d thread(s)", threads or 1)
     return threadpool_limits(threads or 1, user_api="blas")  # type: ignore[no-any-return]
+
+
+def team_size(threads: int | None, operations: float) -> int:
+    """How many threads share whole compiled steps of so many operations; 1: none do, and ``limited`` says how many
+    share a product."""
+    if threads == 1 or (threads is None and operations < _SHARED_FROM):
+        return 1
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return 1
+    pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    size = threads or min(pools, default=1)
+    return size if pools and size <= _LARGEST_TEAM else 1
+
+
+@contextmanager
+def team(size: int, recorded: Iterable[Compiled]) -> Iterator[None]:
+    """While it is open, so many threads share these steps, each with products of its own."""
+    from threadpoolctl import ThreadpoolController
+
+    logger.info("compiled steps take %d threads", size)
+    blas, meeting = ThreadpoolController(), np.zeros((1 + size, 8), np.int64)
+
+    def run(function: Callable[..., None], *arguments: Any) -> None:
+        others = []
+        meeting[:] = 0
+        with blas.limit(limits=1, user_api="blas"):
+            try:
+                for part in range(1, size):
+                    others.append(pool.submit(function, part, size, meeting, *arguments))
+                function(0, size, meeting, *arguments)
+            except BaseException:  # as of a second Ctrl-C: nobody is to wait for who won't come
+                meeting[0] = _FAR
+                raise
+            finally:
+                wait(others)
+            for other in others:
+                other.result()
+
+    with ThreadPoolExecutor(size - 1, "gpubp") as pool:
+        for each in recorded:
+            each.share(run, size)
+        yield

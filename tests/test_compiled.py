@@ -48,20 +48,22 @@ def data(net: gpubp.Network, dtype: str, rows: int = ROWS) -> tuple[Array, Array
 def both(
     net: gpubp.Network, monkeypatch: pytest.MonkeyPatch, caplog: Any, dtype: str = "float64", **more: Any
 ) -> None:
-    """Train step by step and compiled; the same must come out, but for rounding."""
+    """Train step by step and compiled, by threads alone and together; the same must come out, but for rounding."""
     X, Y = data(net, dtype)
     runs = []
-    for choice in ("never", "always"):
+    for choice, threads in (("never", None), ("always", None), ("always", 2), ("always", 3)):
         monkeypatch.setenv("GPUBP_COMPILE", choice)
         options = {"epochs": 3, "batch_size": 16, "device": "cpu", "progress": False, **more}
         with caplog.at_level(logging.INFO, "gpubp"):
-            runs.append(gpubp.train(net, X, Y, **options))
+            runs.append(gpubp.train(net, X, Y, threads=threads, **options))
     assert "aren't compiled" not in caplog.text
-    plain, fast = runs
+    assert [f"compiled steps take {n} threads" in caplog.text for n in (1, 2, 3)] == [False, True, True]
+    plain = runs[0]
     rtol, atol = (1e-10, 1e-12) if dtype == "float64" else (1e-3, 1e-4)
-    np.testing.assert_allclose(fast.w, plain.w, rtol, atol)
-    for name in ("cost", "metric", "learning_rate") if more.get("metric", "auto") else ("cost",):
-        np.testing.assert_allclose(fast.history[name], plain.history[name], rtol, atol)
+    for fast in runs[1:]:
+        np.testing.assert_allclose(fast.w, plain.w, rtol, atol)
+        for name in ("cost", "metric", "learning_rate") if more.get("metric", "auto") else ("cost",):
+            np.testing.assert_allclose(fast.history[name], plain.history[name], rtol, atol)
 
 
 @pytest.mark.parametrize("name", activations.names())
@@ -134,15 +136,20 @@ def test_every_network_that_is_timed(case: Case, monkeypatch: pytest.MonkeyPatch
     both(gpubp.Network(sizes, hidden=case.activation, cost=case.cost), monkeypatch, caplog, "float32")
 
 
-def test_runs_are_repeated_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_runs_are_repeated_to_the_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPUBP_COMPILE", "always")
-    net = gpubp.Network((6, 40, 3), hidden="tanh", cost="cross_entropy")
-    X, Y = data(net, "float32")
-    first, second = (
-        gpubp.train(net, X, Y, epochs=4, batch_size=16, device="cpu", progress=False) for _ in range(2)
+    net = gpubp.Network((30, 70, 20, 3), hidden="tanh", cost="cross_entropy")
+    X, Y = data(net, "float32", rows=500)
+    first, *others = (
+        gpubp.train(
+            net, X, Y, epochs=4, batch_size=61, clip_norm=0.1, device="cpu", progress=False, threads=threads
+        )
+        for _ in range(4)
     )
-    np.testing.assert_array_equal(first.w, second.w)
-    assert first.history["cost"] == second.history["cost"]
+    for other in others:
+        np.testing.assert_array_equal(first.w, other.w)
+        assert first.history["cost"] == other.history["cost"]
 
 
 class Allocations:

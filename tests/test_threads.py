@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 import gpubp
-from gpubp._threads import limited
+from gpubp._threads import limited, team, team_size
 
 threadpoolctl = pytest.importorskip(
     "threadpoolctl", reason="threadpoolctl is not installed: pip install 'gpubp[fast]'"
@@ -72,6 +74,62 @@ def test_small_compiled_steps_take_one(before: set[int], monkeypatch: pytest.Mon
     assert seen.threads == {1}
     with limited(None, 1e9):
         assert blas_threads() == before
+
+
+def test_a_team_leaves_nothing_behind(before: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
+    monkeypatch.setenv("GPUBP_COMPILE", "always")
+    running = threading.active_count()
+    seen: list[tuple[set[int], int]] = []
+
+    class Each:
+        def on_epoch_end(self, state: Any) -> None:
+            seen.append((blas_threads(), threading.active_count()))
+            if state.epoch == 2:
+                raise RuntimeError("enough")
+
+    X = np.zeros((40, 3))
+    with pytest.raises(RuntimeError, match="enough"):
+        gpubp.train(
+            gpubp.Network((3, 1)), X, X[:, 0], device="cpu", progress=False, callbacks=[Each()], threads=2
+        )
+    # between the epochs products of a validation are BLAS's to share
+    assert seen == [(before, running + 1)] * 2
+    assert (blas_threads(), threading.active_count()) == (before, running)
+
+
+def test_nobody_waits_for_who_wont_come(before: set[int]) -> None:
+    class Steps:
+        def share(self, team: Any, parts: int) -> None:
+            self.team, self.parts = team, parts
+
+    def interrupted(part: int, parts: int, meeting: Any) -> None:
+        if part == 0:
+            raise KeyboardInterrupt
+        while meeting[0, 0] < parts:
+            time.sleep(0.001)
+
+    steps: Any = Steps()
+    with team(2, [steps]):
+        with pytest.raises(KeyboardInterrupt):
+            steps.team(interrupted)
+        assert blas_threads() == before
+    assert steps.parts == 2
+
+
+def test_who_makes_a_team(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sizes(cores: int) -> list[int]:
+        pools = [{"user_api": "blas", "num_threads": cores}, {"user_api": "openmp", "num_threads": 1}]
+        monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: pools)
+        return [team_size(*of) for of in ((None, 1e9), (None, 1e4), (1, 1e9), (3, 1e4), (64, 1e9))]
+
+    assert sizes(2) == [2, 1, 1, 3, 1]
+    assert sizes(1) == [1, 1, 1, 3, 1]
+    assert sizes(64) == [1, 1, 1, 3, 1]
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
+    assert team_size(2, 1e9) == 1
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    assert team_size(None, 1e9) == 1
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -18,15 +19,26 @@ from gpubp._typing import Array
 from gpubp.engines.program import Program
 from gpubp.engines.recorded import Recorded, Untraceable
 
-__all__ = ["Compiled"]
+__all__ = ["Compiled", "Team", "alone"]
 
 logger = logging.getLogger("gpubp")
+
+# team(function, *arguments) runs function(part, parts, meeting, *arguments) for every part at once
+Team = Callable[..., None]
+
+_NOBODY = np.zeros((1, 8), np.int64)
+
+
+def alone(function: Callable[..., None], *arguments: Any) -> None:
+    """A team of one."""
+    function(0, 1, _NOBODY, *arguments)
 
 
 class Compiled(Recorded):
     """As loops and products, many steps in one call of machine code."""
 
     text, name = Program, "compiled"
+    team: Team = staticmethod(alone)
 
     @property
     def kept(self) -> bool:
@@ -49,9 +61,13 @@ class Compiled(Recorded):
         except NumbaError as error:
             raise Untraceable(f"numba: {str(error).strip().splitlines()[-1]}") from error
 
+    def share(self, team: Team, parts: int) -> None:
+        """From now on each step is done by the parts of a team together."""
+        self.team, self.arguments = team, self._arguments(parts)
+
     def _run(self, which: Array, *numbers_and_results: Array) -> None:
-        constants, arrays = self.arguments
-        _compiled(self.source)(which.shape[0], constants, which, *numbers_and_results, *arrays)
+        constants, *arrays = self.arguments
+        self.team(_compiled(self.source), which.shape[0], constants, which, *numbers_and_results, *arrays)
 
 
 @lru_cache(maxsize=64)
@@ -65,13 +81,14 @@ def _compiled(source: str) -> Any:
 
 
 @cache
-def _elementary() -> str:
-    """The text of what is compiled into every loop."""
-    return Path(__file__).with_name("elementary.py").read_text(encoding="utf-8")
+def _beneath() -> str:
+    """The text of what is compiled with every step."""
+    names = ("elementary.py", "team.py")
+    return "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
 
 
 def _title(source: str) -> str:
-    return f"gpubp_{hashlib.sha256((source + _elementary()).encode()).hexdigest()[:16]}"
+    return f"gpubp_{hashlib.sha256((source + _beneath()).encode()).hexdigest()[:16]}"
 
 
 def _module(source: str) -> ModuleType:

@@ -255,6 +255,8 @@ class _Namespace:
         return a.graph.promise("number", (), a.shape, a.graph.dtype, "1.0")
 
     def take(self, x: Promise, rows: Promise, axis: int = 0) -> Promise:
+        if isinstance(x.shape[0], Batch):
+            raise Untraceable("rows of a batch that other threads may be writing")
         return x.graph.promise("take", (x, rows), rows.shape + x.shape[1:], x.dtype)
 
     def concat(self, parts: Sequence[Promise]) -> Promise:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpubp.engines.lazy import Batch, Promise, Untraceable
-from gpubp.engines.plan import FIRST, NEXT, OVER_ROWS, Nest, columns, over, row_level
+from gpubp.engines.plan import FIRST, NEXT, OVER_ROWS, Nest, columns, row_level
 from gpubp.engines.storage import Storage
 
 __all__ = ["NarrowWriter", "is_narrow"]
@@ -32,7 +32,7 @@ class NarrowWriter:
         # a Program, which imports this module
         self.program, self.nodes = program, list(nest.nodes.values())
         self.storage: Storage = program.storage
-        self.rows: str = program.size(self.nodes, over(self.nodes[0]))
+        self.rows: str = program.extent(self.nodes)
         self.ready: dict[int, str] = {}
         self.slices: set[str] = set()
         self.out: list[str] = []
@@ -43,14 +43,16 @@ class NarrowWriter:
         for node in self.nodes:  # at last: what is overwritten was read by now
             if node.index in self.storage.place and node.op not in OVER_ROWS:
                 self._loop(node, f"{self._element(node)} = {self.ready[node.index]}[{_at(node)}]")
-        slices = [f"b_{name} = {name}[first : first + {_ROWS}]" for name in sorted(self.slices)]
+        slices = [
+            f"b_{name} = {self.program.mine(name)}[first : first + {_ROWS}]" for name in sorted(self.slices)
+        ]
         inside = [f"m = min({_ROWS}, {self.rows} - first)", *slices, *self.out]
         return [f"for first in range(0, {self.rows}, {_ROWS}):", *(f"    {line}" for line in inside)]
 
     def _compute(self, node: Promise) -> None:
         if node.op == "rows argmax":
             arg, name = self._read(node.args[0]), self._array(node)
-            best = self.storage.scratch(node.args[0], (_ROWS,), "w")
+            best = self.program.scratch(node.args[0], (_ROWS,), "w")
             self._loop(node, f"{name}[i], {best}[i] = 0, T(-inf)")
             line = f"{name}[i], {best}[i] = (k, {arg}) if {arg} > {best}[i] else ({name}[i], {best}[i])"
             self._loop(node.args[0], line)
@@ -65,7 +67,7 @@ class NarrowWriter:
         elif node.op in OVER_ROWS:
             column = "0" if node.args[0].rows_only else "k"
             arg = self._read(node.args[0])
-            self._loop(node.args[0], f"{self.storage.place[node.index]}[{column}] += {arg}")
+            self._loop(node.args[0], f"{self.program.sums(node)}[{column}] += {arg}")
         elif node.op == "take" or "{" in node.op:
             text = self._taken(node) if node.op == "take" else node.op.format(*map(self._read, node.args))
             self._loop(node, f"{self._array(node)}[{_at(node)}] = {text}")
@@ -94,7 +96,7 @@ class NarrowWriter:
 
     def _array(self, node: Promise) -> str:
         shape = (_ROWS,) if node.rows_only else (int(node.shape[1]), _ROWS)
-        self.ready[node.index] = self.storage.scratch(node, shape, "s")
+        self.ready[node.index] = self.program.scratch(node, shape, "s")
         return self.ready[node.index]
 
     def _loop(self, like: Promise, line: str) -> None:

@@ -2,12 +2,15 @@
 
 In the text ``d7`` and ``t7`` are number 7 in double precision and in the arrays' own, ``e0`` and ``c0`` constants in
 both, ``a7`` is an array, ``x7`` an element read from one, ``v7`` a value just computed and ``w7`` one on the way to it.
+Several threads may run it at once (``gpubp.engines.team``): ``my_a7`` is one thread's part, ``of_each_a7`` what every
+thread has one of.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +18,6 @@ from gpubp._typing import Array
 from gpubp.engines.lazy import FUNCTIONS, Batch, Graph, Promise, Untraceable
 from gpubp.engines.narrow import NarrowWriter, is_narrow
 from gpubp.engines.plan import (
-    FIRST,
     NEXT,
     OVER_ROWS,
     Nest,
@@ -23,22 +25,20 @@ from gpubp.engines.plan import (
     Product,
     Scalar,
     Step,
-    columns,
     over,
-    row_level,
     same,
-    stages,
 )
 from gpubp.engines.storage import Storage, given_name
+from gpubp.engines.wide import WideWriter
 
 __all__ = ["Program"]
 
-
 _NARROW = 16  # columns
+_MEET = "if parts > 1: meet(meeting, part, parts)"
 
 
 class Program:
-    """``source`` defines ``run(steps, constants, *given, *results, *arrays)``.
+    """``source`` defines ``run(part, parts, meeting, steps, constants, *given, *results, *arrays)``.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ class Program:
         self._leave_to_numpy()
         self.storage = Storage(self.plan, states, results)
         self._constants: dict[str, int] = {}
+        self._own: dict[str, str] = {}  # a thread's own arrays, and where they are found
+        self._totals = 0
         self.source = self._write(results, given)
 
     @property
@@ -70,15 +72,33 @@ class Program:
         """(n,), float64: sizes and parameters, apart so that one text serves for all of them."""
         return np.array([float(value) for value in self._constants])
 
-    def arguments(self, given: Mapping[str, Array]) -> tuple[Array, list[Array]]:
-        """The function's constants, and its last arguments: inputs by name, and new buffers."""
-        return self.constants, self.storage.arrays(given, self._arguments)
+    def arguments(self, given: Mapping[str, Array], parts: int = 1) -> list[Array]:
+        """The function's constants, and its last arguments for so many threads: inputs by name, and new buffers."""
+        return [self.constants, *self.storage.arrays(given, self._arguments, parts)]
 
     def place(self, node: Promise) -> str:
         """The array that it is read from."""
         if node.index not in self.storage.place:
             raise Untraceable(f"{node.op} in a loop")
         return self.storage.place[node.index]
+
+    def mine(self, name: str) -> str:
+        """The part of an array that a thread works on."""
+        self._own[f"my_{name}"] = f"mine({name}, part, parts)"
+        return f"my_{name}"
+
+    def scratch(self, node: Promise, shape: tuple[int, ...], letter: str = "a") -> str:
+        """A thread's array for the part of ``node`` that is being worked on."""
+        return self._of_each(f"{letter}{node.index}", shape, node.dtype)
+
+    def sums(self, node: Promise) -> str:
+        """A thread's part of a sum over the rows of a batch."""
+        return self._of_each(f"sum_{self.place(node)}", node.shape, node.dtype)
+
+    def _of_each(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
+        self.storage.of_each[f"of_each_{name}"] = shape, dtype
+        self._own[name] = f"of_each_{name}[part]"
+        return name
 
     def number(self, node: Promise, kind: str) -> str:
         """The name of a number in double precision ("d") or in the arrays' ("t")."""
@@ -89,12 +109,21 @@ class Program:
 
     def size(self, nodes: Sequence[Promise], wanted: int) -> str:
         """A size, as that of the first array that has it among these nodes and what they read."""
+        name, axis = next(self._that_have(nodes, wanted))
+        return f"{name}.shape[{axis}]"
+
+    def extent(self, nodes: Sequence[Promise]) -> str:
+        """How many of the rows or elements that a nest of these nodes runs over are a thread's."""
+        firsts = (name for name, axis in self._that_have(nodes, over(nodes[0])) if axis == 0)
+        return f"{self.mine(next(firsts))}.shape[0]"
+
+    def _that_have(self, nodes: Sequence[Promise], wanted: int) -> Iterator[tuple[str, int]]:
         todo = list(nodes)
         for node in todo:
             if node.index in self.storage.place and node.op not in OVER_ROWS:
                 for axis, size in enumerate(node.shape):
                     if same((size,), (wanted,)):
-                        return f"{self.place(node)}.shape[{axis}]"
+                        yield self.place(node), axis
             todo += node.args
         raise Untraceable("a loop over no array")
 
@@ -109,7 +138,12 @@ class Program:
                 raise Untraceable(f"{function} of a number")
 
     def _write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
-        body = [line for step in self.plan.steps for line in self._lines(step)]
+        body, before = [], None
+        for step in self.plan.steps:
+            if not isinstance(step, Scalar):
+                body += [_MEET] * (before is not None and _must_meet(before, step))
+                before = step
+            body += self._lines(step)
         starts, ends = [], []
         for node in given:
             name = given_name(node)
@@ -120,19 +154,25 @@ class Program:
             else:
                 ends.append(f"r{k}s[step] = {self.number(node, 'd')}")
         names = [given_name(node) for node in self.plan.order if node.op.startswith("input ")]
-        own = {given_name(node) for node in given}
-        used = set(re.findall(r"\w+", " ".join(body)))
-        self._arguments = [name for name in (*names, *self.storage.made) if name in used - own]
+        of_step = {line.partition(" = ")[0] for line in starts}
+        shares = [f"{name} = {found}" for name, found in self._own.items()]
+        starts += [line for line in shares if set(_words(line)) & of_step]
+        shares = [line for line in shares if line not in starts]
+        used = {*_words(" ".join([*shares, *body]))} - of_step
+        known = (*names, *self.storage.made, *self.storage.of_each)
+        self._arguments = [name for name in known if name in used]
         every_step = [*(f"{given_name(node)}s" for node in given), *(f"r{k}s" for k in range(len(results)))]
         lines = [
             "from math import *",
-            f"from numpy import dot, {self.dtype} as T",
+            f"from numpy import {self.dtype} as T",
             "from gpubp.engines import elementary",
+            "from gpubp.engines.team import combine, meet, mine, product, product_of_rows",
             f"exp, expm1, log, log1p, tanh = elementary.{str(self.dtype).upper()}",
-            f"def run(steps, constants, {', '.join([*every_step, *self._arguments])}):",
+            f"def run(part, parts, meeting, steps, constants, {', '.join([*every_step, *self._arguments])}):",
             *(f"    e{k} = constants[{k}]; c{k} = T(e{k})" for k in self._constants.values()),
+            *(f"    {line}" for line in shares),
             "    for step in range(steps):",
-            *(f"        {line}" for line in (*starts, *body, *ends)),
+            *(f"        {line}" for line in (*starts, *body, *ends, _MEET)),  # all write the same results
         ]
         return "\n".join(lines) + "\n"
 
@@ -140,154 +180,72 @@ class Program:
         if isinstance(step, Nest):
             return _nest(self, step)
         if isinstance(step, Product):
-            pairs = zip(step.node.args, step.node.more, strict=True)
-            a, b = (self.place(arg) + (".T" if turned else "") for arg, turned in pairs)
-            return [f"dot({a}, {b}, {self.place(step.node)})"]
+            (a, b), (a_turned, b_turned) = map(self.place, step.node.args), step.node.more
+            more = f"{b}, {b_turned}, {self.place(step.node)}"
+            if _by_rows(step):
+                return [f"product_of_rows({a}, {more}, meeting, part, parts)"]
+            return [f"product({a}, {a_turned}, {more}, part, parts)"]
         if isinstance(step, Scalar):
             return _assigned(
                 step.node, step.node.op.format(*(self.number(arg, "d") for arg in step.node.args))
             )
-        return [f"{self.storage.copy(step)}[:] = {self.place(step.node.args[step.part])}"]
+        new, old = self.storage.copy(step), self.place(step.node.args[step.part])
+        return [f"{self.mine(new)}[:] = {self.mine(old)}"]
+
+    def total(self, node: Promise) -> tuple[list[str], list[str]]:
+        """The lines that let other threads know a thread's part of a number, and those that put the parts together."""
+        name, k = f"d{node.index}", self._totals
+        self._totals += 1
+        totals = self._of_each("totals", (self._totals,), np.float64)
+        return [f"{totals}[{k}] = {name}"], [
+            f"{name} = of_each_{totals}[0, {k}]",
+            "for other in range(1, parts):",
+            f"    {name} = {NEXT[node.op].format(name, f'of_each_{totals}[other, {k}]')}",
+            f"t{node.index} = T({name})",
+        ]
+
+
+def _by_rows(step: Step) -> bool:
+    """Whether threads share it by the rows of a batch, and each reads no others."""
+    if isinstance(step, Nest):
+        return step.rows
+    if not isinstance(step, Product) or step.node.more[0]:
+        return False
+    return isinstance(step.node.shape[0], Batch) and not isinstance(step.node.args[1].shape[0], Batch)
+
+
+def _must_meet(before: Step, after: Step) -> bool:
+    """Whether threads wait for each other between these two. They did so at the end of sums, and have only put those
+    over rows together since: nothing that a product of two batches reads or writes."""
+    nodes = before.nodes.values() if isinstance(before, Nest) else ()
+    sums = [node for node in nodes if node.op in OVER_ROWS]
+    if any(node.shape for node in sums):
+        factors = after.node.args if isinstance(after, Product) else ()
+        return not factors or not all(isinstance(factor.shape[0], Batch) for factor in factors)
+    return not sums and not (_by_rows(before) and _by_rows(after))
 
 
 def _nest(program: Program, nest: Nest) -> list[str]:
-    before, after = [], []
-    for node in nest.nodes.values():
-        if node.op in OVER_ROWS and node.shape:
-            before.append(f"{program.place(node)}[:] = T(0)")
-        elif node.op in OVER_ROWS:
-            before.append(f"d{node.index} = {'0.0' if node.op == 'sum' else '-inf'}")
-            after.append(f"t{node.index} = T(d{node.index})")
     if is_narrow(nest):
         lines = NarrowWriter(program, nest).lines()
     else:
-        lines = _NestWriter(program, nest).lines()
-    return [*before, *lines, *after]
+        lines = WideWriter(program, nest).lines()
+    before, told, after = [], [], []
+    for node in nest.nodes.values():
+        if node.op in OVER_ROWS and node.shape:
+            name = program.sums(node)
+            before.append(f"{name}[:] = T(0)")
+            after.append(f"combine({program.place(node)}, of_each_{name}, part, parts)")
+        elif node.op in OVER_ROWS:
+            before.append(f"d{node.index} = {'0.0' if node.op == 'sum' else '-inf'}")
+            tell, put_together = program.total(node)
+            told += tell
+            after += put_together
+    return [*before, *lines, *told, *[_MEET][: len(after)], *after]
 
 
-class _NestWriter:
-    """The lines of a nest: for each row the work on it as a whole, then loops over its columns, stage by stage."""
-
-    def __init__(self, program: Program, nest: Nest) -> None:
-        self.program, self.nest, self.nodes = program, nest, list(nest.nodes.values())
-        self.stages = stages(nest)
-
-    def lines(self) -> list[str]:
-        if self.nest.rows:
-            inside = [line for stage in range(max(self.stages.values()) + 1) for line in self._stage(stage)]
-        else:
-            _, inside = self._body(self.nodes, by_column=False)
-        size = self.program.size(self.nodes, over(self.nodes[0]))
-        return [
-            f"for {'i' if self.nest.rows else 'k'} in range({size}):",
-            *(f"    {line}" for line in inside),
-        ]
-
-    def _stage(self, stage: int) -> list[str]:
-        here = [node for node in self.nodes if self.stages[node.index] == stage]
-        _, lines = self._body([node for node in here if row_level(node)], by_column=False)
-        widths: dict[int, list[Promise]] = {}
-        for node in here:
-            if not row_level(node):
-                widths.setdefault(columns(node), []).append(node)
-        for width, nodes in widths.items():
-            reductions = [node for node in nodes if node.op.startswith("rows ")]
-            once, inside = self._body(nodes, by_column=True)
-            lines += map(_reduction_first, reductions)
-            lines += [
-                *once,
-                f"for k in range({self.program.size(nodes, width)}):",
-                *(f"    {line}" for line in inside),
-            ]
-            for node in reductions:
-                if node.op == "rows sum":
-                    lines.append(f"v{node.index} = T(w{node.index})")
-                if node.index in self.program.storage.place:
-                    lines.append(f"{self._element(node)} = v{node.index}")
-        return lines
-
-    def _body(self, nodes: Sequence[Promise], by_column: bool) -> tuple[list[str], list[str]]:
-        """The lines before a loop, and those inside."""
-        once: list[str] = []
-        lines: list[str] = []
-        ends: list[str] = []
-        ready: dict[int, str] = {}
-
-        def read(arg: Promise) -> str:
-            if not arg.shape or arg.op == "number":
-                return self.program.number(arg, "t")
-            mine = arg.index in self.nest.nodes
-            by_row = self.nest.rows and arg.rows_only
-            if mine and by_row:
-                return f"v{arg.index}"
-            if arg.index not in ready:
-                ready[arg.index] = f"x{arg.index}"
-                (once if by_row and by_column else lines).append(f"x{arg.index} = {loaded(arg, mine)}")
-            return ready[arg.index]
-
-        def loaded(arg: Promise, mine: bool) -> str:
-            if arg.index in self.program.storage.place:
-                return self._element(arg)
-            if mine:
-                return f"{self.program.storage.scratch(arg, arg.shape[1:])}[k]"
-            if arg.op == "take":
-                return taken(arg)
-            if arg.op == "{}":
-                return read(arg.args[0])
-            raise Untraceable(f"{arg.op} in a loop")
-
-        def taken(node: Promise) -> str:
-            source, rows = node.args
-            return f"{self.program.place(source)}[{read(rows)}{', k' if len(source.shape) == 2 else ''}]"
-
-        for node in nodes:
-            if node.op.startswith("rows "):
-                lines += _reduction_next(node, read(node.args[0]))
-            elif node.op in OVER_ROWS and not node.shape:
-                total = f"d{node.index}"
-                ends.append(f"{total} = {NEXT[node.op].format(total, read(node.args[0]))}")
-            elif node.op in OVER_ROWS:
-                column = "0" if node.args[0].rows_only else "k"
-                ends.append(f"{self.program.place(node)}[{column}] += {read(node.args[0])}")
-            elif node.op == "take" or "{" in node.op:
-                text = taken(node) if node.op == "take" else node.op.format(*map(read, node.args))
-                lines.append(f"v{node.index} = {text}")
-                ready[node.index] = f"v{node.index}"
-                if node.index in self.program.storage.place:
-                    ends.append(f"{self._element(node)} = v{node.index}")
-                elif by_column and self._read_later(node):
-                    ends.append(f"{self.program.storage.scratch(node, node.shape[1:])}[k] = v{node.index}")
-            else:
-                raise Untraceable(f"{node.op} in a loop")
-        return once, lines + ends
-
-    def _element(self, node: Promise) -> str:
-        name = self.program.place(node)
-        if not self.nest.rows:
-            return f"{name}[k]"
-        if len(node.shape) == 1:
-            return f"{name}[{'i' if isinstance(node.shape[0], Batch) else 'k'}]"
-        return f"{name}[i, {'0' if node.rows_only else 'k'}]"
-
-    def _read_later(self, node: Promise) -> bool:
-        """Whether a later stage of the nest reads it."""
-        mine = self.stages[node.index]
-        return any(self.stages[n.index] > mine and any(a is node for a in n.args) for n in self.nodes)
-
-
-def _reduction_first(node: Promise) -> str:
-    kind = node.op.removeprefix("rows ")
-    if kind == "argmax":
-        return f"v{node.index}, w{node.index} = 0, T(-inf)"
-    return f"w{node.index} = 0.0" if kind == "sum" else f"v{node.index} = {FIRST[kind]}"
-
-
-def _reduction_next(node: Promise, value: str) -> list[str]:
-    kind = node.op.removeprefix("rows ")
-    if kind == "argmax":
-        return [f"if {value} > w{node.index}:", f"    v{node.index}, w{node.index} = k, {value}"]
-    name = f"{'w' if kind == 'sum' else 'v'}{node.index}"  # a long sum in double precision
-    return [f"{name} = {NEXT[kind].format(name, value)}"]
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text)
 
 
 def _assigned(node: Promise, text: str) -> list[str]:

@@ -4,6 +4,7 @@ spelling of what is done."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,7 +64,8 @@ class Recorded:
             raise Untraceable(f"{type(error).__name__}: {error}") from error
         self.batch_size, self.numbers = B, numbers
         self.dtype, self.shapes, self.source = dtype, [result.shape for result in results], text.source
-        self.arguments = text.arguments({**fixed, **states})
+        self._arguments = partial(text.arguments, {**fixed, **states})
+        self.arguments = self._arguments()
 
     def run(self, which: Array, *numbers: Array) -> list[Array]:
         """Steps one after another, on the rows ``which`` (steps, B), with their numbers, (steps,) each: the results,

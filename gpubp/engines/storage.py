@@ -16,6 +16,8 @@ from gpubp.engines.plan import VIEWS, Copy, Nest, Plan, same, stages, stored_as
 
 __all__ = ["Storage", "given_name"]
 
+_APART = 16  # what several threads write shouldn't share a cache line
+
 
 class Storage:
     """Names of arrays, and how to make those that aren't given.
@@ -24,6 +26,7 @@ class Storage:
     ----------
     place : by a promise's index, the array that it is read from
     made : by name: the array it is a view of (None: an array of its own), where it starts there, its shape and dtype
+    of_each : by name: the shape and dtype of what every thread has one of
 
     Raises
     ------
@@ -36,6 +39,7 @@ class Storage:
         self.plan = plan
         self.place: dict[int, str] = {}
         self.made: dict[str, tuple[str | None, int, tuple[int, ...], Any]] = {}
+        self.of_each: dict[str, tuple[tuple[int, ...], Any]] = {}
         self._read_at: dict[int, set[int]] = {}
         self._find_readers()
         for old, new in states:
@@ -56,12 +60,6 @@ class Storage:
                 self._put(node, self._make(node, self.place[node.args[0].index], start))
         self._share()
 
-    def scratch(self, node: Promise, shape: tuple[int, ...], letter: str = "a") -> str:
-        """An array for the part of ``node`` that is being worked on."""
-        name = f"{letter}{node.index}"
-        self.made[name] = None, 0, shape, node.dtype
-        return name
-
     def copy(self, step: Copy) -> str:
         """The part of a joined vector that is copied there."""
         start = sum(part.shape[0] for part in step.node.args[: step.part])
@@ -75,14 +73,17 @@ class Storage:
         base = self.made[name][0] if name in self.made else None
         return name if base is None else self.root(base)
 
-    def arrays(self, given: Mapping[str, Array], wanted: Sequence[str]) -> list[Array]:
-        """The arrays of those names: given ones, new ones, and views of them."""
+    def arrays(self, given: Mapping[str, Array], wanted: Sequence[str], parts: int = 1) -> list[Array]:
+        """The arrays of those names: given ones, new ones, and views of them; of what each of so many threads has,
+        all in one, with one more axis in front."""
         found: dict[str, Any] = {f"in_{name}": array for name, array in given.items()}
         for name, (base, start, shape, dtype) in self.made.items():
             if base is None:
                 found[name] = np.empty(tuple(map(int, shape)), dtype=dtype)
             elif base in found:
                 found[name] = found[base].reshape(-1)[start : start + int(np.prod(shape))].reshape(shape)
+        for name, ((length, *rest), dtype) in self.of_each.items():
+            found[name] = np.empty((parts, length + _APART, *rest), dtype=dtype)
         return [found[name] for name in wanted]
 
     def _put(self, node: Promise, name: str) -> None:

@@ -1,0 +1,169 @@
+"""What the text of a compiled step calls, so that several threads can run it at once: each its part of every array.
+
+Part 0, 1, ... of so many parts takes its own rows of a batch, elements of a vector, or columns of a product, the same
+ones every time, so that only steps which read what other parts wrote need to wait for them (``meet``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+__all__ = ["combine", "meet", "mine", "product", "product_of_rows"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_UNIT = 4  # a share is a multiple of it, but for the last: BLAS takes rows by fours at least
+_SPINS = 4096  # some microseconds; who waits longer gives up the core, as others may need it
+
+
+def _compiled(function: _Function) -> _Function:
+    return cast(_Function, numba.njit(error_model="numpy")(function))
+
+
+def _inlined(function: _Function) -> _Function:
+    # where handing arrays over would cost as much as the work on them
+    return cast(_Function, numba.njit(error_model="numpy", forceinline=True)(function))
+
+
+_give_way = types.ExternalFunction(
+    "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.intc()
+)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _arrive(typing_context: Any, meeting: Any) -> Any:
+    """Add 1 to the first number, for all threads to see, and all that was written before."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.atomic_rmw("add", array.data, ir.Constant(ir.IntType(64), 1), "seq_cst")
+
+    return types.int64(meeting), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _arrived(typing_context: Any, meeting: Any) -> Any:
+    """The first number, as it is now."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.load_atomic(array.data, "acquire", 8)
+
+    return types.int64(meeting), generate
+
+
+@_compiled
+def meet(meeting: Any, part: int, parts: int) -> None:
+    """Wait until all parts are here. ``meeting`` (1 + parts, 8), int64: arrivals, then each part's count of those due;
+    8, as what several threads write shouldn't share a cache line."""
+    if parts > 1:
+        due = meeting[1 + part, 0] + parts
+        meeting[1 + part, 0] = due
+        _arrive(meeting)
+        spins = 0
+        while _arrived(meeting) < due:
+            spins += 1
+            if spins > _SPINS:
+                _give_way()
+
+
+@_compiled
+def _start(size: int, part: int, parts: int) -> int:
+    return size // _UNIT * part // parts * _UNIT if part < parts else size
+
+
+@_inlined
+def mine(x: Any, part: int, parts: int) -> Any:
+    """The part's rows, or elements."""
+    return x[_start(x.shape[0], part, parts) : _start(x.shape[0], part + 1, parts)]
+
+
+@_inlined
+def combine(total: Any, sums: Any, part: int, parts: int) -> None:
+    """total (n,) is the sum of every part's (parts, n or more), always in the same order."""
+    for k in range(_start(total.shape[0], part, parts), _start(total.shape[0], part + 1, parts)):
+        value = sums[0, k]
+        for other in range(1, parts):
+            value += sums[other, k]
+        total[k] = value
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _gemm(
+    typing_context: Any,
+    a: Any,
+    a_start: Any,
+    a_turned: Any,
+    b: Any,
+    b_start: Any,
+    b_turned: Any,
+    out: Any,
+    out_start: Any,
+    m: Any,
+    n: Any,
+    k: Any,
+) -> Any:
+    """BLAS's product (m, k) (k, n) of contiguous arrays, each from an element of its own on; numba's dot takes no parts
+    of rows."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        char, pointer = ir.IntType(8), ir.IntType(8).as_pointer()
+        number = context.get_value_type(out.dtype)
+
+        def from_element(which: int) -> tuple[Any, Any]:
+            array = context.make_array(signature.args[which])(context, builder, args[which])
+            start = builder.gep(array.data, [args[which + 1]])
+            return builder.bitcast(start, pointer), cgutils.unpack_tuple(builder, array.shape)[1]
+
+        def constant(value: float) -> Any:
+            return builder.bitcast(cgutils.alloca_once_value(builder, ir.Constant(number, value)), pointer)
+
+        def turned(flag: Any) -> Any:
+            return builder.select(flag, ir.Constant(char, ord("t")), ir.Constant(char, ord("n")))
+
+        one, zero = constant(1.0), constant(0.0)
+        (a_data, a_width), (b_data, b_width), (out_data, out_width) = map(from_element, (0, 3, 6))
+        kind = ir.Constant(char, ord("s" if out.dtype == types.float32 else "d"))
+        # the factors change places, as BLAS goes by columns
+        values = [kind, turned(args[5]), turned(args[2]), args[9], args[8], args[10], one, b_data, b_width]
+        values += [a_data, a_width, zero, out_data, out_width]
+        gemm = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.IntType(32), [value.type for value in values]),
+            "numba_xxgemm",
+        )
+        builder.call(gemm, values)
+        return context.get_dummy_value()
+
+    numbers = types.intp
+    return types.none(a, numbers, types.boolean, b, numbers, types.boolean, out, *[numbers] * 4), generate
+
+
+@_compiled
+def product(a: Any, a_turned: bool, b: Any, b_turned: bool, out: Any, part: int, parts: int) -> None:
+    """The part's columns of out = a b, or of their transposes."""
+    first, end = _start(out.shape[1], part, parts), _start(out.shape[1], part + 1, parts)
+    k, b_first = a.shape[0] if a_turned else a.shape[1], first * b.shape[1] if b_turned else first
+    if end > first:
+        _gemm(a, 0, a_turned, b, b_first, b_turned, out, first, out.shape[0], end - first, k)
+
+
+@_compiled
+def product_of_rows(a: Any, b: Any, b_turned: bool, out: Any, meeting: Any, part: int, parts: int) -> None:
+    """out = a b, or a b', to and from parts that have worked and will work on their rows alone."""
+    if out.shape[0] >= out.shape[1]:
+        n, k = out.shape[1], a.shape[1]
+        first, end = _start(out.shape[0], part, parts), _start(out.shape[0], part + 1, parts)
+        if end > first:
+            _gemm(a, first * k, False, b, 0, b_turned, out, first * n, end - first, n, k)
+    else:  # BLAS has less to rearrange where the longer side is cut
+        meet(meeting, part, parts)
+        product(a, False, b, b_turned, out, part, parts)
+        meet(meeting, part, parts)
