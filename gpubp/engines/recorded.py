@@ -3,6 +3,7 @@ spelling of what is done."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -16,6 +17,8 @@ from gpubp.engines.generic import Generic
 from gpubp.engines.lazy import Batch, Graph, Promise, Untraceable
 
 __all__ = ["Recorded", "Replayed", "Step", "Untraceable"]
+
+logger = logging.getLogger("gpubp")
 
 # step(engine, fixed, states, which, *numbers) -> (new states, results)
 Step = Callable[..., tuple[Sequence[Promise], Sequence[Promise]]]
@@ -97,6 +100,7 @@ class Replayed(Recorded):
         names: dict[str, Any] = {}
         exec(compile(self.source, "a training step", "exec"), names)
         self._calls = names["prepare"](*self.arguments)
+        logger.info("training steps are recorded")
 
     def _run(self, which: Array, *numbers_and_results: Array) -> None:
         self._calls(which, *numbers_and_results)

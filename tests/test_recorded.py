@@ -1,0 +1,376 @@
+"""Recorded training, replayed and compiled: the same weights as step by step, for every formula."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import gpubp
+from benchmarks._cases import GRID, Case
+from gpubp import _descent, activations, costs, optimizers
+from gpubp._typing import Array
+from gpubp.engines import Generic, call_nests, compiled, lazy
+from gpubp.engines.call_nests import blocks
+from gpubp.engines.calls import Calls
+from gpubp.engines.lazy import Batch, Graph, Promise
+from gpubp.engines.program import Program
+
+ROWS = 75  # four batches of 16 and one of 11
+
+
+class Way(NamedTuple):
+    """How steps are done, and what the log says of it."""
+
+    said: str | None
+    compiled: bool = False
+    threads: int | None = None
+    block: int = call_nests._BLOCK
+
+    def choose(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_descent, "_WORTH_RECORDING", 0.0 if self.said else math.inf)
+        monkeypatch.setattr(call_nests, "_BLOCK", self.block)
+        monkeypatch.setenv("GPUBP_COMPILE", "always" if self.compiled else "never")
+
+
+STEP_BY_STEP = Way(None)
+REPLAYED = Way("steps are recorded")
+COMPILED = Way("matrix products take 1 thread", True, 1)
+WAYS = [REPLAYED, REPLAYED._replace(block=300)]
+if importlib.util.find_spec("numba") and importlib.util.find_spec("scipy"):  # of the extra fast
+    WAYS += [COMPILED, *(Way(f"compiled steps take {n} threads", True, n) for n in (2, 3))]
+every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.said}, {way.block}")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_cache_folder", lambda: tmp_path_factory.getbasetemp() / "steps")
+
+
+def data(net: gpubp.Network, dtype: str, rows: int = ROWS) -> tuple[Array, Array]:
+    rng = np.random.default_rng(0)
+    n_L, cost = net.sizes[-1], net.cost_function.name
+    X = rng.standard_normal((rows, net.sizes[0])).astype(dtype)
+    if cost == "cross_entropy":
+        return X, rng.integers(0, n_L, rows)
+    if cost == "binary_cross_entropy":
+        return X, rng.integers(0, 2, (rows, n_L)).astype(dtype)
+    if cost == "poisson":
+        return X, rng.poisson(2.0, (rows, n_L)).astype(dtype)
+    return X, rng.standard_normal((rows, n_L)).astype(dtype)
+
+
+def same_by_every_way(
+    net: gpubp.Network, monkeypatch: pytest.MonkeyPatch, caplog: Any, dtype: str = "float64", **more: Any
+) -> None:
+    """Train step by step, and by every other way; the same must come out, but for rounding."""
+    X, Y = data(net, dtype)
+    runs = []
+    for way in (STEP_BY_STEP, *WAYS):
+        way.choose(monkeypatch)
+        caplog.clear()
+        options = {"epochs": 3, "batch_size": 16, "device": "cpu", "progress": False, **more}
+        with caplog.at_level(logging.INFO, "gpubp"):
+            runs.append(gpubp.train(net, X, Y, threads=way.threads, **options))
+        assert "aren't" not in caplog.text
+        assert (way.said or "training") in caplog.text
+        assert ("steps are recorded" in caplog.text) == (way.said == REPLAYED.said)
+    first, *others = runs
+    rtol, atol = (1e-10, 1e-12) if dtype == "float64" else (1e-3, 1e-4)
+    for other in others:
+        np.testing.assert_allclose(other.w, first.w, rtol, atol)
+        for name in ("cost", "metric", "learning_rate") if more.get("metric", "auto") else ("cost",):
+            np.testing.assert_allclose(other.history[name], first.history[name], rtol, atol)
+
+
+@pytest.mark.parametrize("name", activations.names())
+def test_every_activation(name: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    same_by_every_way(gpubp.Network((5, 7, 4, 2), hidden=name), monkeypatch, caplog, clip_norm=1.0)
+
+
+@pytest.mark.parametrize("name", costs.names())
+def test_every_cost(name: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    same_by_every_way(gpubp.Network((6, 5, 3), hidden="tanh", cost=name), monkeypatch, caplog)
+
+
+@pytest.mark.parametrize("name", optimizers.names())
+def test_every_optimizer(name: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    same_by_every_way(gpubp.Network((6, 5, 1)), monkeypatch, caplog, optimizer=name)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"l2": 1e-2, "l1": 1e-3},
+        {"clip_norm": 0.05},
+        {"l2": 1e-2, "clip_norm": 0.05, "validation": 0.2, "patience": 2},
+        {"sample_weight": np.linspace(0.0, 3.0, ROWS)},
+        {"metric": None},
+        {"metric": "accuracy"},
+        {"optimizer": gpubp.Adam(gpubp.schedules.Cosine(1e-2, steps=12))},
+        {"batch_size": 200},
+        {"batch_size": 1, "epochs": 1},
+        {"batch_size": 75},
+    ],
+    ids=lambda more: ", ".join(more),
+)
+@pytest.mark.parametrize("cost", ["cross_entropy", "squared_error"])
+def test_every_option(cost: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    if more.get("metric") == "accuracy" and cost == "squared_error":
+        more = {"metric": "r2"}
+    same_by_every_way(gpubp.Network((6, 8, 3), cost=cost), monkeypatch, caplog, **more)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        gpubp.Network((6, 3), cost="cross_entropy"),
+        gpubp.Network((4, 4, 4), bias=False),
+        gpubp.Network((5, 6, 3), cost="cross_entropy", input="tanh"),
+        gpubp.Network((5, 6, 3), hidden="softmax", output="softmax"),
+        gpubp.Network((3, 5, 1), output="sigmoid"),
+        gpubp.Network((16, 16, 16), hidden="tanh"),  # a batch as long as a layer is wide
+        gpubp.Network((3, 5, 1), cost="binary_cross_entropy"),
+        gpubp.Network((3, 5, 20), cost="cross_entropy"),  # as many outputs as a narrow nest hasn't
+    ],
+    ids=repr,
+)
+def test_every_kind_of_network(net: gpubp.Network, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    same_by_every_way(net, monkeypatch, caplog)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", activations.names())
+def test_wide_layers(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    net = gpubp.Network((5, 40, 3), hidden=name, cost="cross_entropy")
+    same_by_every_way(net, monkeypatch, caplog, dtype, optimizer="sgd")
+
+
+@pytest.mark.parametrize("case", GRID, ids=lambda case: str(case.name))
+def test_every_network_that_is_timed(case: Case, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    hidden = tuple(min(n, 64) for n in case.hidden)  # the same program, in less time
+    sizes = (min(case.inputs, 64), *hidden, case.outputs)
+    same_by_every_way(
+        gpubp.Network(sizes, hidden=case.activation, cost=case.cost), monkeypatch, caplog, "float32"
+    )
+
+
+@every_way
+def test_runs_are_repeated_to_the_bit(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    way.choose(monkeypatch)
+    net = gpubp.Network((30, 70, 20, 3), hidden="tanh", cost="cross_entropy")
+    X, Y = data(net, "float32", rows=500)
+    options: dict[str, Any] = {
+        "epochs": 4,
+        "batch_size": 61,
+        "clip_norm": 0.1,
+        "device": "cpu",
+        "progress": False,
+    }
+    first, *others = (gpubp.train(net, X, Y, threads=way.threads, **options) for _ in range(4))
+    for other in others:
+        np.testing.assert_array_equal(first.w, other.w)
+        assert first.history["cost"] == other.history["cost"]
+
+
+class Allocations:
+    """The most that one instruction of Python allocated, in a batch that is watched."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch, self.most, self.instructions, self.held = batch, 0, 0, 0
+
+    def on_batch_end(self, state: gpubp.callbacks.TrainingState) -> None:
+        if state.batch == self.batch - 1:
+            tracemalloc.start()
+            self.before = sys.gettrace()  # of the measurement of coverage
+            self.frames = []
+            frame: Any = sys._getframe().f_back
+            while frame is not None:
+                self.frames.append((frame, frame.f_trace))
+                frame.f_trace, frame.f_trace_opcodes = self.trace, True
+                frame = frame.f_back
+            sys.settrace(self.trace)
+        elif state.batch == self.batch:
+            for frame, trace in self.frames:
+                frame.f_trace, frame.f_trace_opcodes = trace, False
+            sys.settrace(self.before)
+            tracemalloc.stop()
+
+    def trace(self, frame: Any, event: str, arg: Any) -> Any:
+        frame.f_trace_opcodes = True
+        now, peak = tracemalloc.get_traced_memory()
+        self.most, self.instructions = max(self.most, peak - self.held), self.instructions + 1
+        self.held = now
+        tracemalloc.reset_peak()
+        return self.trace
+
+
+@pytest.mark.parametrize("way", [STEP_BY_STEP, *WAYS], ids=str)
+def test_a_steady_step_allocates_nothing_large(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    way.choose(monkeypatch)
+    net = gpubp.Network((300, 200, 200, 10), cost="cross_entropy")
+    X, Y = data(net, "float32", rows=1600)
+    seen = Allocations(batch=4)
+    gpubp.train(
+        net, X, Y, epochs=1, batch_size=160, device="cpu", progress=False, metric=None, callbacks=[seen]
+    )
+    assert seen.instructions > 100
+    assert 100 < seen.most < 64_000  # x alone is 192,000 bytes, a layer 128,000, w 409,000
+
+
+@every_way
+def test_every_batch_is_told_where_somebody_listens(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    way.choose(monkeypatch)
+    net = gpubp.Network((3, 4, 1))
+    X, Y = data(net, "float64")
+    seen: list[tuple[int, int, int, float]] = []
+
+    class Listener:
+        def on_batch_end(self, state: gpubp.callbacks.TrainingState) -> bool:
+            assert state.cost is not None
+            seen.append((state.epoch, state.batch, state.rows_done, float(state.cost)))
+            return len(seen) == 7
+
+    run = gpubp.train(
+        net, X, Y, epochs=3, batch_size=16, device="cpu", progress=False, callbacks=[Listener()]
+    )
+    assert [s[:3] for s in seen] == [
+        *((1, k, min(16 * k, 75)) for k in range(1, 6)),
+        (2, 1, 91),
+        (2, 2, 107),
+    ]
+    assert run.stopped == "callback"
+    assert len({cost for *_, cost in seen}) == 7
+
+
+def test_divergence_is_found_at_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = gpubp.Network((3, 4, 1), hidden="exp")
+    X, Y = data(net, "float64")
+    where = []
+    for way in (STEP_BY_STEP, *WAYS):
+        way.choose(monkeypatch)
+        with pytest.raises(gpubp.DivergenceError) as raised:
+            gpubp.train(
+                net, X, Y, optimizer="sgd(learning_rate=5.0)", batch_size=8, device="cpu", progress=False
+            )
+        where.append((raised.value.epoch, raised.value.batch, raised.value.learning_rate))
+    assert len(set(where)) == 1
+
+
+def written(text: Any, formula: Any, dtype: str = "float32", columns: int = 40) -> Any:
+    """A step whose only result is the sum of the formula over a batch."""
+    graph = Graph(dtype)
+    x, which = graph.input("x", (90, columns)), graph.input("which", (Batch(8),), np.int64)
+    p = Generic(lazy.xp).gather(x, which)
+    return text(graph, [], [lazy.xp.sum(lazy.xp.sum(formula(lazy.xp, p), axis=1))], [which])
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda xp, p: p if p > 0 else -p,
+        lambda xp, p: p + np.ones(3),
+        lambda xp, p: np.maximum(p, 0.0),
+        lambda xp, p: xp.cumulative_sum(p),
+        lambda xp, p: p[0:3, :],
+        lambda xp, p: xp.astype(p, np.int32),
+        lambda xp, p: p @ p,
+        lambda xp, p: float(p) * p,
+        lambda xp, p: p + p.mT,
+        lambda xp, p: xp.sum(p, axis=0, keepdims=True) * p,
+    ],
+)
+@pytest.mark.parametrize("text", [Program, Calls])
+def test_what_cant_be_written_down_is_refused(text: Any, formula: Any) -> None:
+    with pytest.raises(Exception):  # noqa: B017, PT011 -- a formula may fail in any way on what is no array
+        written(text, formula)
+
+
+def test_every_operation_has_its_call() -> None:
+    graph = Graph("float64")
+    x, y = (graph.input(name, (7,)) for name in "xy")
+    xp = lazy.xp
+    both = [x + y, x - y, x * y, x / y, x**y, x < y, x <= y, x > y, x >= y, x == y, x != y]
+    both += [f(x, b) for f in (xp.maximum, xp.minimum) for b in (y, 0.5)] + [xp.where(x > 0.0, x, y)]
+    one = [-x, xp.astype(x > y, np.float64), *(getattr(xp, name)(x) for name in sorted(lazy.FUNCTIONS))]
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0.1, 2.0, (2, 7))
+    for node in (*both, *one):
+        result = xp.sum(xp.where(node, 2.0, 1.0) if node.dtype == bool else node)
+        calls = Calls(graph, [], [result], [graph.input("step", ())])
+        names: dict[str, Any] = {}
+        exec(calls.source, names)
+        found = np.empty(1)
+        names["prepare"](*calls.arguments({"x": a, "y": b}))(np.zeros(1), found)
+        assert found[0] == pytest.approx(float(by_numpy(result, a, b)), rel=1e-14), node.op
+
+
+def by_numpy(node: Promise, x: Array, y: Array) -> Any:
+    """What was promised, computed by Python's own reading of the templates, number by number."""
+    if node.op == "number":
+        return float(node.more)
+    if node.op.startswith("input "):
+        return x if node.op == "input x" else y
+    args = [by_numpy(arg, x, y) for arg in node.args]
+    if node.op == "sum":
+        return np.sum(args[0])
+    names = vars(math) | {"T": float, "abs": abs}
+    each = np.broadcast_arrays(*args)
+    return np.array([eval(node.op.format(*map(repr, map(float, v))), names) for v in zip(*each, strict=True)])
+
+
+def test_what_is_written_over_is_read_before() -> None:
+    # a state that later operations of its nest still need, and one that takes the other's place
+    graph = Graph("float64")
+    x, y, step = graph.input("x", (5,)), graph.input("y", (5,)), graph.input("step", ())
+    new = x + y
+    calls = Calls(graph, [(x, new), (y, x * new - y)], [lazy.xp.sum(x * y)], [step])
+    names: dict[str, Any] = {}
+    exec(calls.source, names)
+    a, b = np.arange(5.0), np.arange(5.0)[::-1].copy()
+    wanted = a + b, a * (a + b) - b, np.sum(a * b)
+    found = np.empty(1)
+    names["prepare"](*calls.arguments({"x": a, "y": b}))(np.zeros(1), found)
+    np.testing.assert_array_equal(a, wanted[0])
+    np.testing.assert_array_equal(b, wanted[1])
+    assert found[0] == wanted[2]
+
+
+def test_blocks_cover_all_rows() -> None:
+    assert blocks(7, 3) == [(slice(0, 3), slice(3)), (slice(3, 6), slice(3)), (slice(6, 7), slice(1))]
+
+
+def test_the_choice_is_one_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUBP_COMPILE", "yes")
+    net = gpubp.Network((3, 1))
+    with pytest.raises(
+        ValueError, match="GPUBP_COMPILE must be 'auto', 'always' or 'never', got 'yes': unset it"
+    ):
+        gpubp.train(net, *data(net, "float64"), epochs=1, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("kind", ["read-only", "strided", "memmap"])
+def test_arrays_of_every_kind(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    net = gpubp.Network((6, 8, 3), cost="cross_entropy")
+    X, Y = data(net, "float32")
+    runs = []
+    for way in (STEP_BY_STEP, *WAYS):
+        way.choose(monkeypatch)
+        given = X.copy()
+        if kind == "strided":
+            given = np.asfortranarray(X)
+        elif kind == "read-only":
+            given.flags.writeable = False
+        else:
+            np.save(tmp_path / "X.npy", X)
+            given = np.load(tmp_path / "X.npy", mmap_mode="r")
+        runs.append(gpubp.train(net, given, Y.astype("uint8"), epochs=2, device="cpu", progress=False))
+    for run in runs[1:]:
+        np.testing.assert_allclose(run.w, runs[0].w, rtol=1e-3, atol=1e-5)
