@@ -28,7 +28,7 @@ logger = logging.getLogger("gpubp")
 
 _MOST_UNITS = 1024  # classes: a unit matrix of 4 MB
 _MOMENT = 0.02  # seconds in compiled code before anyone is told
-# seconds of a run: numba takes 0.5 to load, and about 4 to compile
+# seconds of a run: numba takes 0.5 to load, and about 5 to compile
 _WORTH_LOADING, _WORTH_COMPILING = 2.0, 10.0
 
 
