@@ -6,12 +6,14 @@ ones every time, so that only steps which read what other parts wrote need to wa
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 from llvmlite import ir
+from llvmlite.binding import add_symbol
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -32,9 +34,13 @@ def _inlined(function: _Function) -> _Function:
     return cast(_Function, numba.njit(error_model="numpy", forceinline=True)(function))
 
 
-_give_way = types.ExternalFunction(
-    "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.intc()
+# by its address, as a name that the linker didn't find would end the process
+_windows = sys.platform == "win32"
+_yield = getattr(
+    ctypes.CDLL("kernel32" if _windows else None), "SwitchToThread" if _windows else "sched_yield"
 )
+add_symbol("gpubp_give_way", ctypes.cast(_yield, ctypes.c_void_p).value)
+_give_way = types.ExternalFunction("gpubp_give_way", types.intc())
 
 
 @intrinsic  # type: ignore[untyped-decorator]
