@@ -27,8 +27,8 @@ logger = logging.getLogger("gpubp")
 
 _MOST_UNITS = 1024  # classes: a unit matrix of 4 MB
 _MOMENT = 0.02  # seconds in one call before anyone is told
-# seconds of a run: to record a step takes 0.005, to load numba 0.5, to compile about 5
-_WORTH_RECORDING, _WORTH_LOADING, _WORTH_COMPILING = 0.05, 2.0, 10.0
+# seconds of a run: to record a step takes 0.02, to load numba 0.5, to compile about 5
+_WORTH_RECORDING, _WORTH_LOADING, _WORTH_COMPILING = 0.1, 2.0, 10.0
 
 
 class Done(NamedTuple):

@@ -26,23 +26,11 @@ _FAR = 2**62  # more than ever meet
 
 def limited(threads: int | None, operations: float) -> AbstractContextManager[Any]:
     """While it is open, NumPy's and SciPy's products take so many threads; None chooses for steps of so many
-    floating-point operations: one where they are small, else as the machine is set.
-
-    Raises
-    ------
-    RuntimeError : threads are asked for, and threadpoolctl isn't there
-    """
+    floating-point operations: one where they are small, else as the machine is set."""
     if threads is None and operations >= _SHARED_FROM:
         return nullcontext()
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        if threads is None:
-            return nullcontext()
-        raise RuntimeError(
-            "threads needs threadpoolctl, which is not installed: pip install 'gpubp[fast]', or set "
-            "OPENBLAS_NUM_THREADS before Python starts"
-        ) from None
+    from threadpoolctl import threadpool_limits
+
     logger.info("matrix products take %d thread(s)", threads or 1)
     return threadpool_limits(threads or 1, user_api="blas")  # type: ignore[no-any-return]
 
@@ -52,10 +40,8 @@ def team_size(threads: int | None, operations: float) -> int:
     share a product."""
     if threads == 1 or (threads is None and operations < _SHARED_FROM):
         return 1
-    try:
-        from threadpoolctl import threadpool_info
-    except ImportError:
-        return 1
+    from threadpoolctl import threadpool_info
+
     pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
     size = threads or min(pools, default=1)
     return size if pools and size <= _LARGEST_TEAM else 1

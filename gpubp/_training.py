@@ -73,16 +73,16 @@ def train(
     patience : stop after so many epochs without a lower validation cost
     callbacks : objects with ``on_batch_end(state)`` and/or ``on_epoch_end(state)``; see ``gpubp.callbacks``
     progress : show a progress bar on stderr
-    threads : that share a matrix product of NumPy's or, up to 4 of them, a whole step where steps are compiled (needs
-        threadpoolctl, of the extra ``fast``); None is as the machine is set, but one for compiled steps too small to
-        share. Another number of them adds in another order: runs are the same to the bit for the same number alone.
+    threads : that share a matrix product of NumPy's or, up to 4 of them, a whole step where steps are compiled; None
+        is as the machine is set, but one for recorded steps too small to share. Another number of them adds in another
+        order: runs are the same to the bit for the same number alone.
 
     Ctrl-C, in the main thread, lets the batch finish and gives the best weights so far back; twice stops at once.
 
     Raises
     ------
     ValueError, TypeError : an argument that isn't as above; nothing was changed
-    RuntimeError : the device can't be used, or ``threads`` can't be set
+    RuntimeError : the device can't be used
     MemoryError : the data or a step doesn't fit the device; the caller's w is as it was
     DivergenceError : the cost or a weight became non-finite
     """

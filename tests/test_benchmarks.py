@@ -133,7 +133,7 @@ def test_data_is_the_same_in_both_dtypes_and_aligned() -> None:
 
 
 def test_plain_runs_without_the_extra() -> None:
-    assert set(fast_extra()) == {"numba", "scipy", "threadpoolctl"}
+    assert set(fast_extra()) == {"numba", "scipy"}
     with Worker("gpubp-plain") as worker:
         worker.prepare(SMOKE, "float32", 1e-8)
     small, large = (_machine.installed_bytes(each, ours=True) for each in ((), requirements()))
