@@ -8,49 +8,27 @@ scratch, ``b0`` and ``p0`` are what is seen of an array and the part of it that 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from gpubp._typing import Array
 from gpubp.engines.call_nests import Made, NestCalls
-from gpubp.engines.lazy import Graph, Promise
-from gpubp.engines.plan import Nest, Plan, Product, Scalar, Step
-from gpubp.engines.storage import Storage, given_name
+from gpubp.engines.lazy import Promise
+from gpubp.engines.plan import Nest, Product, Scalar, Step
+from gpubp.engines.storage import given_name
+from gpubp.engines.text import Text
 
 __all__ = ["Calls"]
 
 
-class Calls:
-    """``source`` defines ``prepare(*arrays)``, which gives ``run(steps, *given, *results)``.
+class Calls(Text):
+    """``source`` defines ``prepare(*arrays)``, which gives ``run(*given, *results)``."""
 
-    Parameters
-    ----------
-    states : (old, new): the input that a step overwrites, and what with
-    results : numbers and vectors, one of each a step; their arrays have one more axis in front
-    given : inputs of which every step has its own: the function gets arrays with one more axis in front
-
-    Raises
-    ------
-    Untraceable : it can't be written as calls
-    """
-
-    def __init__(
-        self,
-        graph: Graph,
-        states: Sequence[tuple[Promise, Promise]],
-        results: Sequence[Promise],
-        given: Sequence[Promise],
-    ) -> None:
-        self.dtype = graph.dtype
-        self.plan = Plan([*(new for _, new in states), *results])
-        self.storage = Storage(self.plan, states, results)
+    def __init__(self, *promised: Any) -> None:
         self.made = Made()
-        self.source = self._write(results, given)
+        super().__init__(*promised)
 
-    def arguments(self, given: Mapping[str, Array]) -> list[Array]:
-        """The arguments of ``prepare``: inputs by name, and new buffers."""
-        return self.storage.arrays(given, self._arguments)
-
-    def _write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
+    def write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
+        """The text: what is made once, and the calls of a step."""
         body = [f"t{node.index}[()] = d{node.index}" for node in given if not node.shape]
         body += [line for step in self.plan.steps for line in self._lines(step)]
         for k, node in enumerate(results):
@@ -62,19 +40,17 @@ class Calls:
         body = [line for line in body if not (m := unread.match(line)) or int(m[1]) in self.made.numbers]
         once = [*(f"t{index} = empty((), T)" for index in sorted(self.made.numbers)), *self.made.once]
         own = {given_name(node) for node in given}
-        names = [given_name(node) for node in self.plan.order if node.op.startswith("input ")]
         used = set(re.findall(r"\w+", " ".join([*once, *body]))) - own
-        self._arguments = [name for name in (*names, *self.storage.made) if name in used]
-        parameters = [*(f"{given_name(node)}s" for node in given), *(f"r{k}s" for k in range(len(results)))]
+        self.wanted = [name for name in (*self.inputs(), *self.storage.made) if name in used]
         each = [given_name(node) if node.shape else f"d{node.index}" for node in given]
         rows = [f"{given_name(node)}s{'' if node.shape else '.tolist()'}" for node in given]
         lines = [
             "from numpy import *",
             "from gpubp.engines.call_nests import blocks",
             f"from numpy import {self.dtype} as T",
-            f"def prepare({', '.join(self._arguments)}):",
+            f"def prepare({', '.join(self.wanted)}):",
             *(f"    {line}" for line in once),
-            f"    def run({', '.join(parameters)}):",
+            f"    def run({', '.join(self.every_step)}):",
             f"        for step, ({', '.join(each)},) in enumerate(zip({', '.join(rows)})):",
             *(f"            {line}" for line in body),
             "    return run",

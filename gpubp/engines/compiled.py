@@ -37,7 +37,7 @@ def alone(function: Callable[..., None], *arguments: Any) -> None:
 class Compiled(Recorded):
     """As loops and products, many steps in one call of machine code."""
 
-    text, name = Program, "compiled"
+    text = Program
     team: Team = staticmethod(alone)
 
     @property

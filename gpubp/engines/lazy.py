@@ -1,7 +1,8 @@
 """An array library whose arrays are promises: a formula run on them, once, is written down instead of done.
 
 It offers the part of the Array API standard that a training step needs, so that the generic engine runs on it as on
-any other library; ``gpubp.engines.program`` turns what was written down into loops.
+any other library; ``gpubp.engines.program`` turns what was written down into loops, ``gpubp.engines.calls`` into
+calls of NumPy's functions.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Plan:
 
     Raises
     ------
-    Untraceable : it can't be done in loops, or NumPy does it sooner
+    Untraceable : it can't be done in loops
     """
 
     def __init__(self, ends: Sequence[Promise]) -> None:

@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 
 from gpubp._typing import Array
-from gpubp.engines.lazy import FUNCTIONS, Batch, Graph, Promise, Untraceable
+from gpubp.engines.lazy import FUNCTIONS, Batch, Promise, Untraceable
 from gpubp.engines.narrow import NarrowWriter, is_narrow
 from gpubp.engines.plan import (
     NEXT,
     OVER_ROWS,
     Nest,
-    Plan,
     Product,
     Scalar,
     Step,
     over,
     same,
 )
-from gpubp.engines.storage import Storage, given_name
+from gpubp.engines.storage import given_name
+from gpubp.engines.text import Text
 from gpubp.engines.wide import WideWriter
 
 __all__ = ["Program"]
@@ -37,35 +37,14 @@ _NARROW = 16  # columns
 _MEET = "if parts > 1: meet(meeting, part, parts)"
 
 
-class Program:
-    """``source`` defines ``run(part, parts, meeting, steps, constants, *given, *results, *arrays)``.
+class Program(Text):
+    """``source`` defines ``run(part, parts, meeting, steps, constants, *given, *results, *arrays)``."""
 
-    Parameters
-    ----------
-    states : (old, new): the input that a step overwrites, and what with
-    results : numbers and vectors, one of each a step; their arrays have one more axis in front
-    given : inputs of which every step has its own: the function gets arrays with one more axis in front
-
-    Raises
-    ------
-    Untraceable : it can't be written as loops
-    """
-
-    def __init__(
-        self,
-        graph: Graph,
-        states: Sequence[tuple[Promise, Promise]],
-        results: Sequence[Promise],
-        given: Sequence[Promise],
-    ) -> None:
-        self.dtype = graph.dtype
-        self.plan = Plan([*(new for _, new in states), *results])
-        self._leave_to_numpy()
-        self.storage = Storage(self.plan, states, results)
+    def __init__(self, *promised: Any) -> None:
         self._constants: dict[str, int] = {}
         self._own: dict[str, str] = {}  # a thread's own arrays, and where they are found
         self._totals = 0
-        self.source = self._write(results, given)
+        super().__init__(*promised)
 
     @property
     def constants(self) -> Array:
@@ -74,7 +53,7 @@ class Program:
 
     def arguments(self, given: Mapping[str, Array], parts: int = 1) -> list[Array]:
         """The function's constants, and its last arguments for so many threads: inputs by name, and new buffers."""
-        return [self.constants, *self.storage.arrays(given, self._arguments, parts)]
+        return [self.constants, *super().arguments(given, parts)]
 
     def place(self, node: Promise) -> str:
         """The array that it is read from."""
@@ -137,7 +116,9 @@ class Program:
             if function in FUNCTIONS and node.shape == () and function not in ("abs", "floor", "sqrt"):
                 raise Untraceable(f"{function} of a number")
 
-    def _write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
+    def write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
+        """The text: shares of arrays, and the loops and products of a step."""
+        self._leave_to_numpy()
         body, before = [], None
         for step in self.plan.steps:
             if not isinstance(step, Scalar):
@@ -153,22 +134,20 @@ class Program:
                 starts.append(f"r{k} = r{k}s[step]")
             else:
                 ends.append(f"r{k}s[step] = {self.number(node, 'd')}")
-        names = [given_name(node) for node in self.plan.order if node.op.startswith("input ")]
         of_step = {line.partition(" = ")[0] for line in starts}
         shares = [f"{name} = {found}" for name, found in self._own.items()]
         starts += [line for line in shares if set(_words(line)) & of_step]
         shares = [line for line in shares if line not in starts]
         used = {*_words(" ".join([*shares, *body]))} - of_step
-        known = (*names, *self.storage.made, *self.storage.of_each)
-        self._arguments = [name for name in known if name in used]
-        every_step = [*(f"{given_name(node)}s" for node in given), *(f"r{k}s" for k in range(len(results)))]
+        known = (*self.inputs(), *self.storage.made, *self.storage.of_each)
+        self.wanted = [name for name in known if name in used]
         lines = [
             "from math import *",
             f"from numpy import {self.dtype} as T",
             "from gpubp.engines import elementary",
             "from gpubp.engines.team import combine, meet, mine, product, product_of_rows",
             f"exp, expm1, log, log1p, tanh = elementary.{str(self.dtype).upper()}",
-            f"def run(part, parts, meeting, steps, constants, {', '.join([*every_step, *self._arguments])}):",
+            f"def run(part, parts, meeting, steps, constants, {', '.join([*self.every_step, *self.wanted])}):",
             *(f"    e{k} = constants[{k}]; c{k} = T(e{k})" for k in self._constants.values()),
             *(f"    {line}" for line in shares),
             "    for step in range(steps):",

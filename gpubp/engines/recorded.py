@@ -15,6 +15,7 @@ from gpubp.engines import lazy
 from gpubp.engines.calls import Calls
 from gpubp.engines.generic import Generic
 from gpubp.engines.lazy import Batch, Graph, Promise, Untraceable
+from gpubp.engines.text import Text
 
 __all__ = ["Recorded", "Replayed", "Step", "Untraceable"]
 
@@ -39,8 +40,7 @@ class Recorded:
     Untraceable : the step does something that can't be written down
     """
 
-    text: ClassVar[Any]  # the class that writes it down
-    name: ClassVar[str]
+    text: ClassVar[type[Text]]  # how it is written down
 
     def __init__(
         self, step: Step, fixed: Mapping[str, Array], states: Mapping[str, Array], B: int, numbers: int
@@ -93,7 +93,7 @@ class Recorded:
 class Replayed(Recorded):
     """As NumPy's functions one after another."""
 
-    text, name = Calls, "replayed"
+    text = Calls
 
     def get_ready(self) -> None:
         """Make the arrays that every step uses."""
