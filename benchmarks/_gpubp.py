@@ -51,8 +51,9 @@ def network(case: Case) -> gpubp.Network:
 
 
 def trainer(variant: str, case: Case, precision: str, epsilon: float, device: str = "cpu") -> Training:
-    """A training of this case, compiled from its first step but for the plain variant, which finds no numba."""
-    os.environ["GPUBP_COMPILE"] = "never" if variant == "plain" else "always"
+    """A training of this case: "fast" is compiled, from its first step; "plain" finds no numba, and is recorded;
+    "step by step" is neither."""
+    os.environ["GPUBP_COMPILE"] = "never" if variant == "step by step" else "always"
     return Training(case, precision, epsilon, device)
 
 

@@ -63,7 +63,7 @@ def text(results: dict[str, Any]) -> str:
 
 def where(results: dict[str, Any]) -> str:
     """The card, if there is one, and the processor."""
-    processor = "{processor}, {cores} cores".format(**results)
+    processor = "{processor}, {cores} core{s}".format(**results, s="" if results["cores"] == 1 else "s")
     return f"{results['card']}; {processor}" if "card" in results else processor
 
 

@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 def report(case: Case, shapes: bool) -> str:
     """Train without and with timers; what they saw, as a table."""
     compiled = _gpubp.trainer("fast", case, "float32", EPSILON).run(2) / case.steps
-    training = _gpubp.trainer("plain", case, "float32", EPSILON)
+    training = _gpubp.trainer("step by step", case, "float32", EPSILON)
     untimed = training.run(2) / case.steps
     with timed(engine_for(np.zeros(0)), shapes) as clock:
         step = training.run(1) / case.steps

@@ -167,9 +167,9 @@ class Descent:
         if wanted == "always":
             seconds = math.inf
         ours = isinstance(self.optimizer, Optimizer) and type(self.optimizer).step is Optimizer.step
-        if seconds < _WORTH_RECORDING or not ours or type(self.engine) is not Numpy:
+        if wanted == "never" or seconds < _WORTH_RECORDING or not ours or type(self.engine) is not Numpy:
             return {}
-        if wanted != "never" and seconds >= _WORTH_LOADING:
+        if seconds >= _WORTH_LOADING:
             try:
                 compiled = self._recorded(Compiled)
                 if seconds >= _WORTH_COMPILING or all(each.kept for each in compiled.values()):

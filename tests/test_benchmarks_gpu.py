@@ -179,7 +179,7 @@ def low_precision(bits: int) -> Iterator[None]:
 
 
 def one_step(case: Case, precision: str, epsilon: float) -> Any:
-    training = _gpubp.trainer("plain", case, precision, epsilon)
+    training = _gpubp.trainer("step by step", case, precision, epsilon)
     training.run(1)
     return training.result()[0]
 

@@ -35,9 +35,10 @@ class Way(NamedTuple):
     block: int = call_nests._BLOCK
 
     def choose(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_descent, "_WORTH_RECORDING", 0.0 if self.said else math.inf)
+        monkeypatch.setattr(_descent, "_WORTH_RECORDING", 0.0)
+        monkeypatch.setattr(_descent, "_WORTH_LOADING", math.inf)  # but where it is always
         monkeypatch.setattr(call_nests, "_BLOCK", self.block)
-        monkeypatch.setenv("GPUBP_COMPILE", "always" if self.compiled else "never")
+        monkeypatch.setenv("GPUBP_COMPILE", "always" if self.compiled else "auto" if self.said else "never")
 
 
 STEP_BY_STEP = Way(None)
