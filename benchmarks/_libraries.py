@@ -106,7 +106,7 @@ EVERY = {
     for library in (
         Library(FLOOR, "floor", "benchmarks._floor", "", complete=False),
         # those that gpubp.train can be told
-        Library("gpubp-gpu", "gpubp (GPU)", "benchmarks._gpubp", "plain", precisions=("float32",)),
+        Library("gpubp-gpu", "gpubp (GPU)", "benchmarks._gpubp", "step by step", precisions=("float32",)),
         Library(
             "gpubp",
             "gpubp",
