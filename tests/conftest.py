@@ -152,3 +152,9 @@ def torch() -> Any:
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """``device="auto"`` is the CPU, also where there is a GPU."""
     monkeypatch.setenv("GPUBP_DEVICE", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def own_choice_of_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a benchmark's training sets it, for the process that it has to itself
+    monkeypatch.delenv("GPUBP_COMPILE", raising=False)
