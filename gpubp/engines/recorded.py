@@ -4,6 +4,7 @@ spelling of what is done."""
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ logger = logging.getLogger("gpubp")
 Step = Callable[..., tuple[Sequence[Promise], Sequence[Promise]]]
 
 
-class Recorded:
+class Recorded(ABC):
     """Steps over minibatches of B rows, many in one call.
 
     Parameters
@@ -82,12 +83,13 @@ class Recorded:
         """Whether it is soon ready, as what takes long was done before."""
         return True
 
+    @abstractmethod
     def get_ready(self) -> None:
         """Make what ``run`` needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _run(self, which: Array, *numbers_and_results: Array) -> None:
-        raise NotImplementedError
+        """Do the steps, and write their results."""
 
 
 class Replayed(Recorded):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from gpubp._typing import Array
@@ -12,7 +13,7 @@ from gpubp.engines.storage import Storage, given_name
 __all__ = ["Text"]
 
 
-class Text:
+class Text(ABC):
     """A plan, where it keeps what it computes, and ``source``, the text.
 
     Parameters
@@ -47,9 +48,9 @@ class Text:
         """What the text is given beside ``every_step``, for so many threads: inputs by name, and new buffers."""
         return self.storage.arrays(given, self.wanted, parts)
 
+    @abstractmethod
     def write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
         """The text, with ``every_step`` among the function's parameters; sets ``wanted``, the names of its arrays."""
-        raise NotImplementedError
 
     def inputs(self) -> list[str]:
         """The names of the inputs that are needed."""
