@@ -169,9 +169,8 @@ class _Blas:
 
 
 def _of_each_thread(library: Any) -> bool:
-    return library.internal_api == "mkl" or (
-        library.internal_api == "openblas" and library.threading_layer == "openmp"
-    )
+    kind: str = library.internal_api
+    return kind == "mkl" or (kind == "openblas" and library.threading_layer == "openmp")
 
 
 def _key(library: Any) -> tuple[str, int]:
@@ -274,6 +273,11 @@ def _added(sums: tuple[float, float], steps: int, seconds: float, kept: float = 
     return sums[0] * kept + steps, sums[1] * kept + seconds
 
 
+class _Worker(NamedTuple):
+    thread: threading.Thread
+    jobs: SimpleQueue[Any]
+
+
 class Team:
     """Threads that share the parts of compiled steps, as many as pay; while it is open, calls run on them.
 
@@ -298,7 +302,7 @@ class Team:
             [n for n in range(1, most + 1) if n == 1 or -(-parts // n) < -(-parts // (n - 1))]
         )
         self._process = os.getpid()
-        self._workers: list[tuple[threading.Thread, SimpleQueue[Any]]] = []
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> Team:
         return self
@@ -306,10 +310,10 @@ class Team:
     def __exit__(self, *_: object) -> None:
         workers, self._workers = self._workers, []
         if os.getpid() == self._process:
-            for _, jobs in workers:
-                jobs.put(None)
-            for worker, _ in workers:
-                worker.join()
+            for worker in workers:
+                worker.jobs.put(None)
+            for worker in workers:
+                worker.thread.join()
 
     def __call__(self, function: Callable[..., None], parts: int, steps: int, *arguments: Any) -> None:
         if self._by_blas:
@@ -334,8 +338,8 @@ class Team:
         came: SimpleQueue[BaseException | None] = SimpleQueue()
         failures: list[BaseException | None] = []
         try:
-            for thread, (_, jobs) in enumerate(workers, 1):
-                jobs.put((function, thread, threads, parts, meeting, arguments, came))
+            for thread, worker in enumerate(workers, 1):
+                worker.jobs.put((function, thread, threads, parts, meeting, arguments, came))
                 sent += 1
             function(0, threads, parts, meeting, *arguments)
         except BaseException:
@@ -348,19 +352,19 @@ class Team:
                 raise failure
         return threads
 
-    def _get_workers(self, number: int) -> list[tuple[threading.Thread, SimpleQueue[Any]]]:
+    def _get_workers(self, number: int) -> list[_Worker]:
         if os.getpid() != self._process:
             return []
         while len(self._workers) < number:
             jobs: SimpleQueue[Any] = SimpleQueue()
-            worker = threading.Thread(target=_work, args=(jobs,), name="gpubp", daemon=True)
+            thread = threading.Thread(target=_work, args=(jobs,), name="gpubp", daemon=True)
             try:
-                worker.start()
+                thread.start()
             except RuntimeError as reason:  # the interpreter or the system gives no more
                 logger.info("compiled steps take 1 thread: %s", reason)
                 self._choice = Choice([1])
                 return []
-            self._workers.append((worker, jobs))
+            self._workers.append(_Worker(thread, jobs))
             logger.info("compiled steps take up to %d threads", len(self._workers) + 1)
         return self._workers[:number]
 
