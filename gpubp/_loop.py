@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,10 @@ from gpubp._data import Rows, index, permutation, take
 from gpubp._descent import Descent, Done
 from gpubp._devices import Device, device_of, to_numpy
 from gpubp._network import Network
-from gpubp._threads import limited, team, team_size
+from gpubp._threads import Team, limited
 from gpubp._typing import Array, Namespace
 from gpubp.callbacks import ProgressBar, TrainingState
-from gpubp.engines import Generic, engine_for
+from gpubp.engines import Generic, Numpy, engine_for
 from gpubp.engines.compiled import Compiled
 
 __all__ = ["DivergenceError", "Loop", "Run"]
@@ -176,14 +176,17 @@ class Loop:
         w, epoch = (state.w, finished) if best is None else (best[2], best[1])
         return Run(self.net, w, state.history, self.device, epoch, stopped, self.descent.way)
 
-    def few_threads(self) -> AbstractContextManager[Any]:
-        if self.threads is None and not self.descent.recorded:  # a short run, or another library's business
-            return nullcontext()
+    @contextmanager
+    def few_threads(self) -> Iterator[None]:
+        if self.threads is None and type(self.engine) is not Numpy:  # another library's business
+            yield
+            return
         operations = 6.0 * self.batch_size * self.net.n_weights
-        compiled = [each for each in self.descent.recorded.values() if isinstance(each, Compiled)]
-        # a callback after every batch calls the threads together for each, which costs what they gain
-        size = team_size(self.threads, operations) if compiled and self.most > 1 else 1
-        return limited(self.threads, operations) if size == 1 else team(size, compiled)
+        with limited(self.threads, operations), Team(self.threads, operations) as team:
+            for each in self.descent.recorded.values():
+                if isinstance(each, Compiled):
+                    each.team = team
+            yield
 
     def epoch(self, state: TrainingState, on_batch: list[Any], keys: _CtrlC) -> tuple[str, list[Done]]:
         """One pass: why it stopped, and what came of its steps."""

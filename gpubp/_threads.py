@@ -8,25 +8,21 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from gpubp.engines.compiled import Compiled
-
-__all__ = ["Choice", "Team", "limited", "parts_of", "products_take", "team", "team_size"]
+__all__ = ["Choice", "Team", "limited", "parts_of", "products_take"]
 
 logger = logging.getLogger("gpubp")
 
 # Measured on two cores: below, two threads gain nothing, and lose threefold where the cores are busy.
 _SHARED_FROM = 8e6  # floating-point operations a step
 # Teams were measured on two cores, and cut a product along one side only: more threads are BLAS's own.
-_LARGEST_TEAM = 4
+_PARTS = 4
 _FAR = 2**62  # more than ever meet
 
 _TRIAL = 0.01  # seconds of a trial at least
@@ -40,7 +36,7 @@ _WORSE = 1.5  # times as slow: something else runs, so fewer threads are tried a
 
 def parts_of(operations: float) -> int:
     """Into how many parts the work of a compiled step of so many floating-point operations is cut."""
-    return 1 if operations < _SHARED_FROM else _LARGEST_TEAM
+    return 1 if operations < _SHARED_FROM else _PARTS
 
 
 def products_take(threads: int | None, operations: float, compiled: bool) -> int:
@@ -52,7 +48,7 @@ def products_take(threads: int | None, operations: float, compiled: bool) -> int
     size = threads or pool
     if parts_of(operations) == 1 and (compiled or threads is None):
         return 1
-    return 1 if compiled and size <= _LARGEST_TEAM else size
+    return 1 if compiled and size <= _PARTS else size
 
 
 def limited(threads: int | None, operations: float) -> AbstractContextManager[None]:
@@ -386,46 +382,3 @@ def _work(jobs: SimpleQueue[Any]) -> None:
             failure = error
         came.put(failure)
         del job, function, meeting, arguments, came, failure  # arrays aren't kept until the next call
-
-
-def team_size(threads: int | None, operations: float) -> int:
-    """How many threads share whole compiled steps of so many operations; 1: none do, and ``limited`` says how many
-    share a product."""
-    if threads == 1 or (threads is None and operations < _SHARED_FROM):
-        return 1
-    from threadpoolctl import threadpool_info
-
-    pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    size = threads or min(pools, default=1)
-    return size if pools and size <= _LARGEST_TEAM else 1
-
-
-@contextmanager
-def team(size: int, recorded: Iterable[Compiled]) -> Iterator[None]:
-    """While it is open, so many threads share these steps, each with products of its own."""
-    from threadpoolctl import ThreadpoolController
-
-    logger.info("compiled steps take %d threads", size)
-    blas, meeting = ThreadpoolController(), np.zeros((1 + size, 8), np.int64)
-
-    def run(function: Callable[..., None], parts: int, steps: int, *arguments: Any) -> None:
-        others = []
-        meeting[:] = 0
-        threads = min(size, parts)
-        with blas.limit(limits=1, user_api="blas"):
-            try:
-                for thread in range(1, threads):
-                    others.append(pool.submit(function, thread, threads, parts, meeting, steps, *arguments))
-                function(0, threads, parts, meeting, steps, *arguments)
-            except BaseException:  # as of a second Ctrl-C: nobody is to wait for who won't come
-                meeting[0] = _FAR
-                raise
-            finally:
-                wait(others)
-            for other in others:
-                other.result()
-
-    with ThreadPoolExecutor(size - 1, "gpubp") as pool:
-        for each in recorded:
-            each.team = run
-        yield

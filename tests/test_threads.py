@@ -19,7 +19,7 @@ import threadpoolctl
 
 import gpubp
 from gpubp import _descent, _threads
-from gpubp._threads import Choice, Team, limited, parts_of, products_take, team, team_size
+from gpubp._threads import Choice, Team, limited, parts_of, products_take
 
 
 def blas_threads() -> set[int]:
@@ -71,10 +71,11 @@ def test_as_many_as_asked_for_and_put_back(before: set[int]) -> None:
     assert blas_threads() == before
 
 
-def test_a_short_run_leaves_them_alone(before: set[int]) -> None:
+def test_a_short_run_takes_one_where_steps_are_small(before: set[int]) -> None:
     seen = Seen()
     train(seen)
-    assert seen.threads == before
+    assert seen.threads == {1}
+    assert blas_threads() == before
 
 
 def test_small_recorded_steps_take_one(before: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +89,8 @@ def test_small_recorded_steps_take_one(before: set[int], monkeypatch: pytest.Mon
 
 def test_a_team_leaves_nothing_behind(before: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
-    monkeypatch.setenv("GPUBP_COMPILE", "always")
+    monkeypatch.setattr(_threads, "_SHARED_FROM", 0.0)
+    monkeypatch.setattr(Choice, "threads", property(lambda choice: choice._numbers[-1]))
     running = threading.active_count()
     seen: list[tuple[set[int], int]] = []
 
@@ -101,43 +103,18 @@ def test_a_team_leaves_nothing_behind(before: set[int], monkeypatch: pytest.Monk
     X = np.zeros((40, 3))
     with pytest.raises(RuntimeError, match="enough"):
         gpubp.train(
-            gpubp.Network((3, 1)), X, X[:, 0], device="cpu", progress=False, callbacks=[Each()], threads=2
+            gpubp.Network((3, 1)),
+            X,
+            X[:, 0],
+            device="cpu",
+            progress=False,
+            callbacks=[Each()],
+            threads=2,
+            compile=True,
         )
     # between the epochs products of a validation are BLAS's to share
     assert seen == [(before, running + 1)] * 2
     assert (blas_threads(), threading.active_count()) == (before, running)
-
-
-def test_nobody_waits_for_who_wont_come(before: set[int]) -> None:
-    class Steps:
-        def share(self, team: Any, parts: int) -> None:
-            self.team, self.parts = team, parts
-
-    def interrupted(part: int, parts: int, meeting: Any) -> None:
-        if part == 0:
-            raise KeyboardInterrupt
-        while meeting[0, 0] < parts:
-            time.sleep(0.001)
-
-    steps: Any = Steps()
-    with team(2, [steps]):
-        with pytest.raises(KeyboardInterrupt):
-            steps.team(interrupted)
-        assert blas_threads() == before
-    assert steps.parts == 2
-
-
-def test_who_makes_a_team(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sizes(cores: int) -> list[int]:
-        pools = [{"user_api": "blas", "num_threads": cores}, {"user_api": "openmp", "num_threads": 1}]
-        monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: pools)
-        return [team_size(*of) for of in ((None, 1e9), (None, 1e4), (1, 1e9), (3, 1e4), (64, 1e9))]
-
-    assert sizes(2) == [2, 1, 1, 3, 1]
-    assert sizes(1) == [1, 1, 1, 3, 1]
-    assert sizes(64) == [1, 1, 1, 3, 1]
-    monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
-    assert team_size(2, 1e9) == 1
 
 
 @pytest.mark.parametrize("first_to_end", [0, 1])
