@@ -14,7 +14,6 @@ Whatever fails here costs time: code is compiled in memory, and the log says why
 from __future__ import annotations
 
 import hashlib
-import hmac
 import logging
 import os
 import pickle
@@ -74,7 +73,7 @@ def keep(function: Any, source: str) -> None:
     try:
         function._cache = _Entries(source, _safe_folder())
     except (OSError, RuntimeError) as reason:
-        logger.warning("compiled steps aren't kept: %s", reason)
+        logger.warning("compiled steps aren't kept: %r", reason)
 
 
 class _Entries:
@@ -98,7 +97,7 @@ class _Entries:
             kept = _read(path, key)
             return None if kept is None else CompileResult._rebuild(target, *pickle.loads(kept))
         except Exception as error:  # of the system, pickle, numba or LLVM
-            logger.info("kept machine code is compiled anew: %s: %s", path.name, error)
+            logger.info("kept machine code is made anew: %s: %r", path.name, error)
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
@@ -114,7 +113,7 @@ class _Entries:
             _write(path, key, dumps(result._reduce()))
             _sweep(path)
         except Exception as error:  # the code is there all the same
-            logger.info("compiled steps aren't kept: %s", error)
+            logger.info("compiled steps aren't kept: %r", error)
 
     def enable(self) -> None:
         """As numba asks; there is nothing to do."""
@@ -127,7 +126,13 @@ class _Entries:
         import numpy as np
 
         settings = [getattr(numba.config, name, None) for name in _SETTINGS]
-        versions = [sys.version, sys.implementation.cache_tag, numba.__version__, llvmlite.__version__, np.__version__]
+        versions = [
+            sys.version,
+            sys.implementation.cache_tag,
+            numba.__version__,
+            llvmlite.__version__,
+            np.__version__,
+        ]
         told = repr([self.source, _OURS, signature, codegen.magic_tuple(), versions, settings])
         key = hashlib.sha256(told.encode())
         return self.where / f"{self.name}-{key.hexdigest()[:16]}.code", key.digest()
@@ -173,8 +178,8 @@ def _check(found: os.stat_result, path: Path, above: bool = False) -> None:
     shared = mode & 0o022 and not (above and mode & stat.S_ISVTX)
     if shared or (found.st_uid != user and not (above and found.st_uid == 0)):
         raise PermissionError(
-            f"{path} must belong to user {user} and be writable by nobody else, as code is loaded from there; "
-            f"it belongs to {found.st_uid}, mode {stat.S_IMODE(mode):o}: remove it, or set XDG_CACHE_HOME"
+            f"{path} must belong to user {user} and be writable by nobody else, as code is loaded from there, "
+            f"got owner {found.st_uid} and mode {stat.S_IMODE(mode):o}: use chown or chmod, or remove it"
         )
 
 
@@ -199,7 +204,7 @@ def _read(path: Path, key: bytes) -> bytes | None:
             raise ValueError("it is no file, or too long to be one of gpubp's")
         content = file.read()
     head, kept = content[: len(_FORMAT) + 32], content[len(_FORMAT) + 32 :]
-    if not hmac.compare_digest(head, _head(key, kept)):
+    if head != _head(key, kept):
         raise ValueError("it isn't as it was written")
     with suppress(OSError):
         os.utime(path)  # those used last stay longest

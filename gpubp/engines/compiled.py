@@ -23,6 +23,7 @@ logger = logging.getLogger("gpubp")
 # team(function, *arguments) runs function(part, parts, meeting, *arguments) for every part at once
 Team = Callable[..., None]
 
+_LONGEST = 2**31 - 1  # of a matrix's sides, as SciPy's BLAS is given 32-bit integers
 _NOBODY = np.zeros((1, 8), np.int64)
 
 
@@ -48,8 +49,11 @@ class Compiled(Recorded):
         Raises
         ------
         ImportError : numba or SciPy isn't there, refuses this NumPy, or is told not to compile
-        Untraceable : numba can't compile it
+        Untraceable : numba can't compile it, or arrays are too long for BLAS
         """
+        longest = max((max(array.shape) for array in self.arguments if array.ndim > 1), default=0)
+        if longest > _LONGEST:
+            raise Untraceable(f"BLAS counts to {_LONGEST}, an array has a side of {longest}")
         _compiled(self.source)
         from numba.core.errors import NumbaError
 
@@ -74,8 +78,8 @@ def _compiled(source: str) -> Any:
     if numba.config.DISABLE_JIT:
         raise ImportError("NUMBA_DISABLE_JIT is set")
     module = ModuleType(code_cache.name_of(source))
-    sys.modules[module.__name__] = module  # numba asks for it by name
     exec(compile(source, module.__name__, "exec"), module.__dict__)
+    sys.modules[module.__name__] = module  # numba asks for it by name
     run = numba.njit(error_model="numpy", nogil=True)(module.run)
     code_cache.keep(run, source)
     logger.info("training steps are compiled: %s", module.__name__)

@@ -23,9 +23,7 @@ __all__ = ["combine", "meet", "mine", "product", "product_of_rows"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-_GEMM = (
-    "void (char *, char *, int *, int *, int *, number *, number *, int *, number *, int *, number *, number *, int *)"
-)
+_GEMM = "void (char *, char *, int *, int *, int *, number *, number *, int *, number *, int *, number *, number *, int *)"
 _UNIT = 4  # a share is a multiple of it, but for the last: BLAS takes rows by fours at least
 _SPINS = 4096  # some microseconds; who waits longer gives up the core, as others may need it
 
