@@ -101,7 +101,20 @@ def put(content: bytes) -> Callable[[Path, np.random.Generator], None]:
 
 
 def void(_: object) -> None:
-    pass
+    """Lambdas that damage something give nothing."""
+
+
+def a_folder(path: Path, names: tuple[str, ...] = ()) -> None:
+    path.mkdir()
+    for name in names:
+        (path / name).mkdir()
+
+
+def empty_folder(path: Path, names: tuple[str, ...] = ()) -> None:
+    for each in path.iterdir():
+        each.unlink()
+    for name in names:
+        (path / name).mkdir()
 
 
 def instead(make: Callable[[Path], object]) -> Callable[[Path, np.random.Generator], None]:
@@ -137,8 +150,8 @@ TO_FILES: dict[str, Callable[[Path, np.random.Generator], None]] = {
     "not UTF-8": put(b"\xff\xfe\x80"),
     "a pickle": put(pickle.dumps((1, 2))),
     "huge": lambda path, rng: os.truncate(path, 1 << 30),
-    "a folder": instead(lambda path: path.mkdir()),
-    "a full folder": instead(lambda path: (path.mkdir(), (path / "file").touch())),
+    "a folder": instead(a_folder),
+    "a full folder": instead(lambda path: a_folder(path, ("something",))),
     "another's": another_text,
 }
 if sys.platform != "win32":
@@ -149,29 +162,28 @@ if sys.platform != "win32":
         "for all": lambda path, rng: path.chmod(0o666),
     }
 TO_FOLDERS: dict[str, Callable[[Path, np.random.Generator], None]] = {
-    "a file": instead(lambda path: path.touch()),
-    "a file above": lambda path, rng: instead(lambda path: path.touch())(path.parent, rng),
+    "no folder": instead(lambda path: path.touch()),
+    "no folder above": lambda path, rng: instead(lambda path: path.touch())(path.parent, rng),
 }
 if sys.platform != "win32":
     TO_FOLDERS |= {
-        "for all": lambda path, rng: path.chmod(0o777),
-        "for the group": lambda path, rng: path.chmod(0o770),
-        "for all, as /tmp": lambda path, rng: path.chmod(0o1777),
-        "below one for all": lambda path, rng: path.parent.chmod(0o777),
-        "a loop": instead(lambda path: path.symlink_to(path)),
+        "folder for all": lambda path, rng: path.chmod(0o777),
+        "folder for the group": lambda path, rng: path.chmod(0o770),
+        "folder for all, as /tmp": lambda path, rng: path.chmod(0o1777),
+        "folder below one for all": lambda path, rng: path.parent.chmod(0o777),
+        "folder that loops": instead(lambda path: path.symlink_to(path)),
     }
 UNSEEN: dict[str, Callable[[Path, np.random.Generator], None]] = {
     "gone": lambda path, rng: shutil.rmtree(path),
-    "emptied": lambda path, rng: void([each.unlink() for each in path.iterdir()]),
-    "with a folder for a file": lambda path, rng: void(
-        [*(each.unlink() for each in path.iterdir()), (path / "gpubp_0123456789abcdef.py").mkdir()]
-    ),
+    "emptied": lambda path, rng: empty_folder(path),
+    "with a folder for a file": lambda path, rng: empty_folder(path, ("gpubp_0123456789abcdef.py",)),
 }
 if sys.platform != "win32":
     UNSEEN["a link to nothing"] = instead(lambda path: path.symlink_to(path.with_name("nothing")))
 
 
-KINDS = [*TO_FILES, *TO_FOLDERS, *UNSEEN]
+DAMAGE = TO_FILES | TO_FOLDERS | UNSEEN
+KINDS = list(DAMAGE)
 
 
 def ends(kind: str) -> tuple[int, int, int, int]:
@@ -190,7 +202,7 @@ def damaged(where: Path, kind: str, rng: np.random.Generator, run: Callable[[], 
         where.parent.unlink(missing_ok=True)
     assert run()[0] == 0
     path = entry(where) if kind in TO_FILES else where
-    (TO_FILES | TO_FOLDERS | UNSEEN)[kind](path, rng)
+    DAMAGE[kind](path, rng)
     (found, said), (again, later) = run(), run()
     return found, said.count("kept"), again, later.count("kept")
 
@@ -374,7 +386,7 @@ def test_what_is_planted_would_run(where: Path, tmp_path: Path, caplog: pytest.L
 
 
 @with_modes
-@pytest.mark.parametrize("kind", [each for each in TO_FOLDERS if each.startswith(("for", "below"))])
+@pytest.mark.parametrize("kind", [each for each in TO_FOLDERS if "for" in each.split()])
 def test_nothing_is_loaded_from_where_others_may_write(kind: str, where: Path, tmp_path: Path) -> None:
     plant(where, tmp_path / "made")
     TO_FOLDERS[kind](where, np.random.default_rng(0))

@@ -34,7 +34,7 @@ _FORMAT = b"gpubp 1\n"
 _ROOM = 256 << 20  # bytes of all entries; one takes about 0.2 MB
 _DEAD = 3600.0  # seconds; writing a file takes less
 # settings of numba that change what it compiles to
-_SETTINGS = "BOUNDSCHECK DEBUGINFO_DEFAULT LOOP_VECTORIZE OPT SLP_VECTORIZE USING_SVML".split()
+_SETTINGS = ["BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE", "USING_SVML"]
 
 
 def folder() -> Path:
@@ -107,7 +107,7 @@ class _Entries:
         try:
             if result.lifted or result.library.has_dynamic_globals:
                 raise ValueError("it holds addresses of this process")
-            if _OURS is None or _OURS != _our_files():
+            if _OURS is None or _our_files() != _OURS:
                 raise ValueError("gpubp's files have changed since it was loaded")
             path, key = self._path_and_key(signature, result.codegen)
             _write(path, key, dumps(result._reduce()))

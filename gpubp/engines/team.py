@@ -23,7 +23,8 @@ __all__ = ["combine", "meet", "mine", "product", "product_of_rows"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-_GEMM = "void (char *, char *, int *, int *, int *, number *, number *, int *, number *, int *, number *, number *, int *)"
+# as SciPy declares it: two letters; m, n, k; alpha, then a, b, each with its width; beta, out, its width
+_GEMM = f"void ({'char *, ' * 2}{'int *, ' * 3}number *, {'number *, int *, ' * 2}number *, number *, int *)"
 _UNIT = 4  # a share is a multiple of it, but for the last: BLAS takes rows by fours at least
 _SPINS = 4096  # some microseconds; who waits longer gives up the core, as others may need it
 
