@@ -31,7 +31,7 @@ __all__ = ["folder", "has", "keep", "name_of"]
 logger = logging.getLogger("gpubp")
 
 _FORMAT = b"gpubp 1\n"
-_ROOM = 256 << 20  # bytes of all entries; one takes about 0.2 MB
+_ROOM = 256 << 20  # bytes of all entries; one takes 0.2 to 1 MB
 _DEAD = 3600.0  # seconds; writing a file takes less
 # settings of numba that change what it compiles to
 _SETTINGS = ["BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE", "USING_SVML"]
@@ -73,7 +73,7 @@ def keep(function: Any, source: str) -> None:
     try:
         function._cache = _Entries(source, _safe_folder())
     except (OSError, RuntimeError) as reason:
-        logger.warning("compiled steps aren't kept: %r", reason)
+        logger.warning("compiled steps aren't kept: %s", _line(reason))
 
 
 class _Entries:
@@ -97,7 +97,7 @@ class _Entries:
             kept = _read(path, key)
             return None if kept is None else CompileResult._rebuild(target, *pickle.loads(kept))
         except Exception as error:  # of the system, pickle, numba or LLVM
-            logger.info("kept machine code is made anew: %s: %r", path.name, error)
+            logger.info("kept machine code is made anew: %s: %s", path.name, _line(error))
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
@@ -108,12 +108,12 @@ class _Entries:
             if result.lifted or result.library.has_dynamic_globals:
                 raise ValueError("it holds addresses of this process")
             if _OURS is None or _our_files() != _OURS:
-                raise ValueError("gpubp's files have changed since it was loaded")
+                raise ValueError("gpubp's files can't be read, or have changed since it was loaded")
             path, key = self._path_and_key(signature, result.codegen)
             _write(path, key, dumps(result._reduce()))
             _sweep(path)
         except Exception as error:  # the code is there all the same
-            logger.info("compiled steps aren't kept: %r", error)
+            logger.info("compiled steps aren't kept: %s", _line(error))
 
     def enable(self) -> None:
         """As numba asks; there is nothing to do."""
@@ -136,6 +136,10 @@ class _Entries:
         told = repr([self.source, _OURS, signature, codegen.magic_tuple(), versions, settings])
         key = hashlib.sha256(told.encode())
         return self.where / f"{self.name}-{key.hexdigest()[:16]}.code", key.digest()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _our_files() -> str | None:
@@ -191,18 +195,21 @@ def _read(path: Path, key: bytes) -> bytes | None:
     OSError : the file can't be read, or others could change it
     ValueError : it isn't as it was written
     """
+    # neither waits for a pipe's other end nor follows a symlink
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
-        # neither waits for a pipe's other end nor follows a symlink
-        flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(path, os.O_RDONLY | flags)
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(descriptor)
         _check(found, path)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _ROOM:
             raise ValueError("it is no file, or too long to be one of gpubp's")
-        content = file.read()
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read()
+    finally:
+        os.close(descriptor)
     head, kept = content[: len(_FORMAT) + 32], content[len(_FORMAT) + 32 :]
     if head != _head(key, kept):
         raise ValueError("it isn't as it was written")
