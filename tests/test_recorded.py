@@ -17,7 +17,7 @@ import gpubp
 from benchmarks._cases import GRID, Case
 from gpubp import _descent, _threads, activations, costs, optimizers
 from gpubp._typing import Array
-from gpubp.engines import Generic, call_nests, compiled, lazy
+from gpubp.engines import Generic, call_nests, code_cache, lazy
 from gpubp.engines.call_nests import blocks
 from gpubp.engines.calls import Calls
 from gpubp.engines.lazy import Batch, Graph, Promise
@@ -50,7 +50,7 @@ every_way = pytest.mark.parametrize("way", WAYS, ids=str)
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_cache_folder", lambda: tmp_path_factory.getbasetemp() / "steps")
+    monkeypatch.setattr(code_cache, "folder", lambda: tmp_path_factory.getbasetemp() / "steps")
 
 
 def data(net: gpubp.Network, dtype: str, rows: int = ROWS) -> tuple[Array, Array]:
