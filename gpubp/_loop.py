@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,10 @@ from gpubp._data import Rows, index, permutation, take
 from gpubp._descent import Descent, Done
 from gpubp._devices import Device, device_of, to_numpy
 from gpubp._network import Network
-from gpubp._threads import limited, team, team_size
+from gpubp._threads import Team, limited, products_take
 from gpubp._typing import Array, Namespace
 from gpubp.callbacks import ProgressBar, TrainingState
-from gpubp.engines import Generic, engine_for
+from gpubp.engines import Generic, Numpy, engine_for
 from gpubp.engines.compiled import Compiled
 
 __all__ = ["DivergenceError", "Loop", "Run"]
@@ -67,7 +67,8 @@ class Run:
     best_epoch : the epoch that ``w`` is from, the last finished one if Ctrl-C or a callback came within the next; 0 for
         the first weights
     stopped : "epochs", "patience", "callback" or "interrupted"
-    computed : how: "step by step", "recorded", or "compiled, 2 threads"; see ``compile`` of ``train``
+    computed : how (``compile`` of ``train``): "step by step", "recorded", or "compiled, 2 threads", as many as took
+        part at most; "recorded, products by 2 threads of BLAS" where these can change bits
     """
 
     net: Network
@@ -174,16 +175,30 @@ class Loop:
                 bar.close()
         finished = len(state.history["epoch"])
         w, epoch = (state.w, finished) if best is None else (best[2], best[1])
-        return Run(self.net, w, state.history, self.device, epoch, stopped, self.descent.way)
+        return Run(self.net, w, state.history, self.device, epoch, stopped, self.computed)
 
-    def few_threads(self) -> AbstractContextManager[Any]:
-        if self.threads is None and not self.descent.recorded:  # a short run, or another library's business
-            return nullcontext()
+    @contextmanager
+    def few_threads(self) -> Iterator[None]:
+        """While it is open, as many threads compute as should; ``computed`` says which."""
+        self.computed = self.descent.way
+        if type(self.engine) is not Numpy and self.threads is None:  # another library's business
+            yield
+            return
         operations = 6.0 * self.batch_size * self.net.n_weights
         compiled = [each for each in self.descent.recorded.values() if isinstance(each, Compiled)]
-        # a callback after every batch calls the threads together for each, which costs what they gain
-        size = team_size(self.threads, operations) if compiled and self.most > 1 else 1
-        return limited(self.threads, operations) if size == 1 else team(size, compiled)
+        if not compiled:
+            products = products_take(self.threads, operations)
+            if products != 1:
+                self.computed += f", products by {products or 'the'} threads of BLAS"
+            with limited(self.threads, operations):
+                yield
+            return
+        # NumPy's products, of a validation, take one, so that no bits depend on how many there are
+        with Team(self.threads, operations) as team, limited(1, operations):
+            for each in compiled:
+                each.team = team
+            yield
+            self.computed += f", {team.most} thread{'s' * (team.most > 1)}"
 
     def epoch(self, state: TrainingState, on_batch: list[Any], keys: _CtrlC) -> tuple[str, list[Done]]:
         """One pass: why it stopped, and what came of its steps."""

@@ -37,7 +37,8 @@ class Way(NamedTuple):
     def choose(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         """The options of train."""
         monkeypatch.setattr(call_nests, "_BLOCK", self.block)
-        monkeypatch.setattr(_threads, "_SHARED_FROM", 0.0 if self.in_parts else math.inf)
+        for bound in ("_SHARED_FROM", "_MORE_FROM"):
+            monkeypatch.setattr(_threads, bound, 0.0 if self.in_parts else math.inf)
         return {"compile": self.compile, "threads": self.threads, "device": "cpu", "progress": False}
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,20 +17,34 @@ from gpubp.engines.program import Program
 from gpubp.engines.recorded import Recorded, Untraceable
 from gpubp.engines.text import Text
 
-__all__ = ["Compiled", "Team", "alone"]
+__all__ = ["Alone", "Compiled", "Team"]
 
 logger = logging.getLogger("gpubp")
 
-# team(function, parts, steps, *arguments) runs function(thread, threads, parts, meeting, steps, *arguments) by threads
-Team = Callable[..., None]
-
 _LONGEST = 2**31 - 1  # of a matrix's sides, as SciPy's BLAS is given 32-bit integers
-_NOBODY = np.zeros((1, 8), np.int64)
+_NOBODY = np.zeros((2, 8), np.int64)
 
 
-def alone(function: Callable[..., None], parts: int, steps: int, *arguments: Any) -> None:
+class Team(Protocol):
+    """Threads that run compiled steps."""
+
+    def __call__(self, function: Callable[..., None], parts: int, steps: int, *arguments: Any) -> None:
+        """Run ``function(thread, threads, parts, meeting, steps, *arguments)`` in each."""
+
+    def at_once(self, steps: int) -> int:
+        """How many of so many steps the next call should do."""
+
+
+class Alone:
     """A team of one."""
-    function(0, 1, parts, _NOBODY, steps, *arguments)
+
+    def __call__(self, function: Callable[..., None], parts: int, steps: int, *arguments: Any) -> None:
+        """Run it in the caller's thread."""
+        function(0, 1, parts, _NOBODY, steps, *arguments)
+
+    def at_once(self, steps: int) -> int:
+        """All."""
+        return steps
 
 
 class Compiled(Recorded):
@@ -42,7 +56,7 @@ class Compiled(Recorded):
     team : runs the machine code, by as many threads as it likes
     """
 
-    team: Team = staticmethod(alone)
+    team: Team = Alone()
 
     def __init__(self, *recorded: Any, parts: int = 1) -> None:
         self.parts = parts
@@ -77,9 +91,14 @@ class Compiled(Recorded):
 
     def _run(self, which: Array, *numbers_and_results: Array) -> None:
         constants, *arrays = self.arguments
-        steps = which.shape[0]
-        function = _compiled(self.source)
-        self.team(function, self.parts, steps, constants, which, *numbers_and_results, *arrays)
+        function, steps, done = _compiled(self.source), which.shape[0], 0
+        while True:
+            now = slice(done, done + self.team.at_once(steps - done))
+            which_now, *more = (array[now] for array in (which, *numbers_and_results))
+            self.team(function, self.parts, which_now.shape[0], constants, which_now, *more, *arrays)
+            done = now.stop
+            if done >= steps:
+                break
 
 
 @lru_cache(maxsize=64)
