@@ -1,0 +1,472 @@
+"""Random trainings, computed in every way there is: the weights and costs must be those of step by step.
+
+``python -m benchmarks.fuzz`` draws 20,000 that are recorded and 500 that are compiled, and exits with 1 where one of
+them isn't as step by step, printing the smallest like it that Hypothesis finds. It needs the extra ``test``.
+
+When two ways agree. In float64, at most 5 steps: every weight to 1e-9 of the largest, costs and metrics to 1e-9 of
+themselves or of 1, the larger of both. In float32, one step of SGD: the same with 1e-4. A step that ends in NaN or inf
+must do so in both, at the same batch. Where a training is over these bounds, rounding alone may have been amplified (a
+kink that a value happens to lie on, Adam's division by what rounding left of a sum that cancels): step by step is then
+repeated 20 times with X and the first weights moved by up to two, and every gradient by up to four units in the last
+place (of the gradient's largest), and 100 times the largest change that this makes is allowed on top. Such trainings
+are counted as amplified. All others show any fault larger than the bounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import hypothesis
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
+
+import gpubp
+from benchmarks._random_trainings import Data, Training, read, trainings
+from gpubp import _descent, _threads
+from gpubp._devices import to_numpy
+from gpubp._network import Network
+from gpubp._typing import Array
+from gpubp.callbacks import TrainingState
+from gpubp.engines import call_nests, compiled
+
+__all__ = ["COMPILED", "RECORDED", "STEP_BY_STEP", "Mismatch", "Tally", "Way", "agree", "main", "search"]
+
+BOUNDS = {"float64": 1e-9, "float32": 1e-4}
+REPEATS = 20  # of step by step, moved a little, where a bound is passed
+ALLOWED = 100.0  # times the largest change that these make
+CHUNK = {"recorded": 200, "compiled": 20}  # trainings of one seed
+
+
+class Way(NamedTuple):
+    """How steps are computed."""
+
+    name: str
+    kind: str = "never"  # "never", "recorded" or "compiled"
+    threads: int | None = None
+    block: int = call_nests._BLOCK
+    device: str = "cpu"
+
+    @contextmanager
+    def chosen(self) -> Iterator[list[str]]:
+        """While it is open, trainings are computed in this way; gives what the log says."""
+        said: list[str] = []
+        logger, handler = logging.getLogger("gpubp"), _Kept(said)
+        level, choice = logger.level, "always" if self.kind == "compiled" else "auto"
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(_descent, "_WORTH_RECORDING", 0.0))
+            stack.enter_context(mock.patch.object(_descent, "_WORTH_LOADING", math.inf))
+            stack.enter_context(mock.patch.object(call_nests, "_BLOCK", self.block))
+            stack.enter_context(mock.patch.object(_threads, "_SHARED_FROM", 0.0))
+            never = self.kind == "never"
+            stack.enter_context(mock.patch.dict(os.environ, GPUBP_COMPILE="never" if never else choice))
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+            try:
+                yield said
+            finally:
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+
+    def used(self, said: Sequence[str]) -> bool:
+        """Whether the log says that steps were computed so."""
+        text = "\n".join(said)
+        return "aren't" not in text and ("steps are recorded" in text) == (self.kind == "recorded")
+
+
+class _Kept(logging.Handler):
+    """Keeps what is said."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+STEP_BY_STEP = Way("step by step")
+RECORDED = (Way("recorded", "recorded"), Way("recorded, tiny blocks", "recorded", block=300))
+COMPILED = tuple(Way(f"compiled, {n} thread(s)", "compiled", n) for n in (1, 2, 3))
+
+
+class Mismatch(AssertionError):
+    """A training that isn't as step by step."""
+
+
+class Outcome(NamedTuple):
+    """What came of a training. ``values`` are arrays by name; where it diverged, ``where`` says so."""
+
+    where: tuple[Any, ...] | None
+    values: dict[str, Array]
+    used: bool  # whether steps were computed in the way asked for
+
+
+@dataclass
+class Tally:
+    """What was seen so far."""
+
+    trainings: int = 0
+    diverged: int = 0
+    amplified: int = 0
+    not_recorded: int = 0
+    largest: float = 0.0  # difference over what is allowed, of those that agreed
+
+    def add(self, other: Tally) -> None:
+        self.trainings += other.trainings
+        self.diverged += other.diverged
+        self.amplified += other.amplified
+        self.not_recorded += other.not_recorded
+        self.largest = max(self.largest, other.largest)
+
+
+class _Watcher:
+    """Keeps the weights before every epoch."""
+
+    def __init__(self, w: Array) -> None:
+        self.before = [w]
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        self.before.append(to_numpy(state.w).copy())
+
+
+class _Listener(_Watcher):
+    """And is told of every batch."""
+
+    def on_batch_end(self, state: TrainingState) -> None:
+        assert state.batch > 0
+
+
+class _Moved:
+    """An optimizer whose gradients are moved by up to four units in the last place of the largest."""
+
+    def __init__(self, optimizer: Any, rng: Any) -> None:
+        self.optimizer, self.rng = optimizer, rng
+        self.learning_rate, self.init = optimizer.learning_rate, optimizer.init
+
+    def step(self, w: Array, g: Array, state: Any) -> tuple[Array, Any]:
+        unit = 4.0 * float(np.finfo(g.dtype).eps * np.max(np.abs(g)))
+        noise = (unit * self.rng.uniform(-1.0, 1.0, g.shape)).astype(g.dtype)
+        return self.optimizer.step(w, np.where(g != 0, g + noise, g), state)  # type: ignore[no-any-return]
+
+
+def outcome(training: Training, net: Network, data: Data, way: Way, moved: Any = None) -> Outcome:
+    """Train in that way; ``moved`` is a random generator that moves what goes in."""
+    X, w, options = data.X, data.w, training.options()
+    if moved is not None:
+        unit = 2.0 * float(np.finfo(X.dtype).eps)
+        X, w = ((a * (1.0 + unit * moved.uniform(-1.0, 1.0, a.shape))).astype(a.dtype) for a in (X, w))
+        options["optimizer"] = _Moved(training.optimizer, moved)
+    watcher = (_Listener if training.watched else _Watcher)(w)
+    with way.chosen() as said:
+        try:
+            run = gpubp.train(
+                net,
+                X,
+                data.Y,
+                sample_weight=data.s,
+                w=w,
+                device=way.device,
+                threads=way.threads,
+                callbacks=[watcher],
+                progress=False,
+                **options,
+            )
+            where, last, history = None, run.w, run.history
+        except gpubp.DivergenceError as error:
+            where = (error.epoch, error.batch, error.learning_rate, str(error))
+            last, history = error.w, {}
+    used = way.used(said)
+    if not used and not training.per_node:  # which can't be recorded
+        raise Mismatch(f"steps weren't computed that way: {said}")
+    values = {"weights": to_numpy(last)}
+    for name in ("cost", "metric"):
+        if history and history[name] and history[name][0] is not None:
+            values[name] = np.asarray(history[name])
+    if history and training.batch_size >= training.rows:
+        Y = data.Y if training.targets == "labels" else data.Y.astype(X.dtype)
+        costs = [net.cost(w, X, Y, sample_weight=data.s) for w in watcher.before[:-1]]
+        values["cost before"] = np.asarray(costs)
+    return Outcome(where, values, used)
+
+
+def agree(training: Training, ways: Sequence[Way], tally: Tally | None = None) -> None:
+    """Train step by step and in these ways.
+
+    Raises
+    ------
+    Mismatch : one of them differs, or raises something
+    """
+    tally = Tally() if tally is None else tally
+    net = training.net()
+    data = training.data(net)
+    kept = [a if a is None else a.copy() for a in (data.X, data.Y, data.s, data.w)]
+    judge, first = None, None
+    way = STEP_BY_STEP
+    amplified = False
+    try:
+        wanted = outcome(training, net, data, way)
+        for way in ways:
+            found = outcome(training, net, data, way)
+            worst, what = _apart(found, wanted, BOUNDS[training.dtype])
+            if worst > 1.0:
+                judge = judge or _Judge(training, net, data, wanted)
+                worst, what = judge.apart(found)
+                amplified = True
+            if not worst <= 1.0:
+                raise Mismatch(what)
+            tally.largest = max(tally.largest, worst)
+            if way.kind == "compiled":
+                first = first or found
+                if EQUAL_BITS and not _same_bits(first, found):
+                    raise Mismatch(f"other bits than by {COMPILED[0].name}")
+            for was, a in zip(kept, (data.X, data.Y, data.s, data.w), strict=True):
+                if was is not None and not np.array_equal(was, a):
+                    raise Mismatch("what was given has been changed")
+    except Exception as error:
+        told = str(error) if isinstance(error, Mismatch) else "".join(traceback.format_exception(error))
+        raise Mismatch(f"{way.name}: {told}\n{_again(training, way)}") from error
+    tally.trainings += 1
+    tally.diverged += wanted.where is not None
+    tally.amplified += amplified
+    tally.not_recorded += not found.used
+
+
+EQUAL_BITS = False  # whether the number of threads leaves bits as they are
+
+
+def _same_bits(one: Outcome, other: Outcome) -> bool:
+    values = zip(one.values.values(), other.values.values(), strict=True)
+    return one.where == other.where and all(np.array_equal(a, b, equal_nan=True) for a, b in values)
+
+
+def _again(training: Training, way: Way) -> str:
+    device = "" if way.device == "cpu" else f" --device {way.device}"
+    return f'once more: python -m benchmarks.fuzz{device} --case "{training!r}"'
+
+
+def _apart(found: Outcome, wanted: Outcome, bound: float) -> tuple[float, str]:
+    """The largest difference over what is allowed, and what it is of; inf where one diverged otherwise."""
+    if found.where != wanted.where:
+        return math.inf, f"diverged: {found.where}, step by step: {wanted.where}"
+    return max(_differences(found, wanted, bound, {}))
+
+
+def _differences(
+    found: Outcome, wanted: Outcome, bound: float, changes: dict[str, Array]
+) -> list[tuple[float, str]]:
+    pairs = {name: (value, wanted.values[name]) for name, value in found.values.items()}
+    if "cost before" in pairs:  # of this way's own weights
+        pairs["cost before"] = found.values["cost"], found.values["cost before"]
+    everything = []
+    for name, (a, b) in pairs.items():
+        size = np.max(np.abs(b)) if name == "weights" else np.maximum(np.abs(b), 1.0)
+        more = changes.get("cost" if name == "cost before" else name, 0.0)
+        with np.errstate(all="ignore"):
+            apart = np.abs(a - b) / (bound * size + more)
+        apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, apart)
+        k = int(np.argmax(np.where(np.isnan(apart), math.inf, apart)))
+        worst = float(np.where(np.isnan(apart[k]), math.inf, apart[k]))
+        said = f"{name}[{k}] is {a[k]:.17g}, not {b[k]:.17g}: {worst:.3g} times what is allowed"
+        everything.append((worst, said))
+    return everything
+
+
+class _Judge:
+    """Step by step moved by rounding: how far, and how it ends."""
+
+    def __init__(self, training: Training, net: Network, data: Data, wanted: Outcome) -> None:
+        self.bound, self.wanted = BOUNDS[training.dtype], wanted
+        rng = np.random.default_rng(0)
+        self.moved = [outcome(training, net, data, STEP_BY_STEP, rng) for _ in range(REPEATS)]
+
+    def apart(self, found: Outcome) -> tuple[float, str]:
+        """As ``_apart``, with what rounding does allowed."""
+        alike = [each for each in self.moved if each.where == found.where]
+        if found.where != self.wanted.where:
+            # what rounding alone brings about is no fault
+            return (0.0, "") if alike else _apart(found, self.wanted, self.bound)
+        changes = {
+            name: ALLOWED * np.max([np.abs(each.values[name] - value) for each in alike], axis=0, initial=0.0)
+            if alike
+            else 0.0
+            for name, value in self.wanted.values.items()
+        }
+        changes["weights"] = np.max(changes["weights"])
+        return max(_differences(found, self.wanted, self.bound, changes))
+
+
+def search(
+    strategy: SearchStrategy[Training],
+    ways: Sequence[Way],
+    seed: int,
+    examples: int,
+    tally: Tally | None = None,
+    tell: Callable[[], Any] = bool,
+) -> None:
+    """Compare so many random trainings, of that seed; ``tell`` is called after each.
+
+    Raises
+    ------
+    Mismatch : of the smallest training that Hypothesis finds; its notes say how to have the same again
+    """
+
+    @hypothesis.seed(seed)
+    @settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @given(strategy)
+    def compare(training: Training) -> None:
+        agree(training, ways, tally)
+        tell()
+
+    try:
+        compare()
+    except Mismatch as error:
+        again = [note for note in error.__notes__ if "@reproduce_failure" in note]
+        error.__notes__ = [f"drawn with seed {seed}, {examples} trainings", *again]
+        raise
+
+
+class Chunk(NamedTuple):
+    """Trainings of one seed."""
+
+    ways: tuple[Way, ...]
+    dtype: str
+    seed: int
+    examples: int
+
+
+def _chunks(ways: tuple[Way, ...], total: int, size: int, seed: int) -> list[Chunk]:
+    """Every fourth is of float32. Seeds are chunks' numbers, far from those of another ``seed``."""
+    counts = [min(size, total - start) for start in range(0, total, size)]
+    return [
+        Chunk(ways, "float32" if k % 4 == 3 else "float64", 1_000_000 * seed + k, n)
+        for k, n in enumerate(counts)
+    ]
+
+
+_done: Any = None  # in a worker: how many trainings all of them have compared
+
+
+def _start(done: Any) -> None:
+    global _done
+    _done = done
+
+
+def _count() -> None:
+    with _done.get_lock():
+        _done.value += 1
+
+
+def _work(chunk: Chunk) -> tuple[Tally, str | None]:
+    """Compare a chunk; what is wrong, in words."""
+    tally = Tally()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(compiled, "_cache_folder", return_value=Path(folder)),
+    ):
+        try:
+            search(trainings(chunk.dtype), chunk.ways, chunk.seed, chunk.examples, tally, _count)
+        except Mismatch as error:
+            return tally, "\n".join([str(error), *getattr(error, "__notes__", [])])
+    return tally, None
+
+
+def run(chunks: Sequence[Chunk], workers: int) -> int:
+    """Compare all chunks, with a progress bar; how many had a mismatch."""
+    from tqdm import tqdm
+
+    total, start = Tally(), time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    done, wrong = context.Value("q", 0), []
+    with (
+        context.Pool(workers, _start, (done,)) as pool,
+        tqdm(total=sum(chunk.examples for chunk in chunks), unit="training", file=sys.stderr) as bar,
+    ):
+        results = pool.imap_unordered(_work, chunks)
+        left = len(chunks)
+        while left:
+            try:
+                tally, said = results.next(timeout=0.5)
+            except multiprocessing.TimeoutError:
+                bar.update(min(done.value, bar.total) - bar.n)
+                continue
+            left -= 1
+            total.add(tally)
+            if said is not None:
+                wrong.append(said)
+                bar.write(f"mismatch: {said}\n", file=sys.stderr)
+        bar.update(min(done.value, bar.total) - bar.n)
+    for said in wrong:
+        print(f"mismatch: {said}\n")
+    print(
+        f"{total.trainings} trainings, {len(wrong)} chunks with a mismatch, {time.perf_counter() - start:.0f} s; "
+        f"largest error {total.largest:.2g} of what is allowed; {total.amplified} amplified by rounding, "
+        f"{total.diverged} diverged, {total.not_recorded} can't be recorded"
+    )
+    return len(wrong)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """0 where all agree, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fuzz", description=str(__doc__).splitlines()[0]
+    )
+    parser.add_argument("--recorded", type=int, default=20_000, metavar="N", help="(default: 20000)")
+    parser.add_argument("--compiled", type=int, default=500, metavar="N", help="(default: 500)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="another one is compared step by step alone, with NumPy (default: cpu)",
+    )
+    parser.add_argument("--case", metavar="TRAINING", help="compare this one alone")
+    options = parser.parse_args(given)
+    recorded: tuple[Way, ...] = RECORDED
+    compiled_ways: tuple[Way, ...] = COMPILED if find_spec("numba") and find_spec("scipy") else ()
+    if options.device != "cpu":
+        recorded = (Way(f"step by step on {options.device}", device=options.device),)
+        compiled_ways = ()
+    if options.case is not None:
+        try:
+            agree(read(options.case), recorded + compiled_ways)
+        except Mismatch as error:
+            print(f"mismatch: {error}")
+            return 1
+        print("no mismatch")
+        return 0
+    if options.compiled and not compiled_ways:
+        print("nothing is compiled: that needs the extra fast, and the CPU", file=sys.stderr)
+        options.compiled = 0
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # the workers' NumPy starts with it
+    chunks = _chunks(compiled_ways, options.compiled, CHUNK["compiled"], options.seed)
+    chunks += _chunks(recorded, options.recorded, CHUNK["recorded"], options.seed)
+    return 1 if run(chunks, options.workers) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
