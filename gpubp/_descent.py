@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from gpubp import _metrics, backprop
 from gpubp._data import Rows, minibatches, unit_rows
 from gpubp._network import Network
+from gpubp._threads import parts_of
 from gpubp._typing import Array, Namespace
 from gpubp.engines import Generic, Numpy, engine_for
 from gpubp.engines.compiled import Compiled
@@ -27,8 +29,11 @@ logger = logging.getLogger("gpubp")
 
 _MOST_UNITS = 1024  # classes: a unit matrix of 4 MB
 _MOMENT = 0.02  # seconds in one call before anyone is told
-# seconds of a run: to record a step takes 0.02, to load numba 0.5, to compile about 5
-_WORTH_RECORDING, _WORTH_LOADING, _WORTH_COMPILING = 0.1, 2.0, 10.0
+# seconds of a run by ``_seconds``: to record a step takes 0.02, to compile it about 5, once
+_WORTH_RECORDING, _WORTH_COMPILING = 0.1, 10.0
+_WAYS = ("compiled", "recorded", "step by step")  # of computing; each falls back to the next
+_ASKED: dict[bool | str, str] = {True: "compiled", "recorded": "recorded", False: "step by step"}
+_PREFERRED = {"always": "compiled", "recorded": "recorded", "never": "step by step"}
 
 
 class Done(NamedTuple):
@@ -37,7 +42,7 @@ class Done(NamedTuple):
     C: Array
     size: Array | int  # the batch's weight in the epoch's cost
     rate: Any
-    hits: Array | None  # the metric's sums
+    hits: Array | None  # the metric's sums, (k,)
 
 
 class Descent:
@@ -47,6 +52,11 @@ class Descent:
     ----------
     w : (n_weights,), where every step writes
     steps : done so far
+    way : "compiled", "recorded" or "step by step"
+
+    Raises
+    ------
+    ImportError, ValueError : ``compile`` asks for a way that can't be had
     """
 
     def __init__(
@@ -59,6 +69,7 @@ class Descent:
         penalties: tuple[float, float, float | None],
         metric: _metrics.Metric | None,
         epochs: int,
+        compile: bool | str | None = None,
     ) -> None:
         self.net, self.rows, self.w, self.optimizer = net, rows, w, optimizer
         self.batch_size, self.metric = batch_size, metric
@@ -69,7 +80,8 @@ class Descent:
         # Rows of a unit matrix are what integer classes stand for: taking them is quicker than making them.
         self.units = unit_rows(rows.y, n_L, rows.x) if n_L <= _MOST_UNITS else None
         self.memory = optimizer.init(w)
-        self.recorded = self._record(epochs)
+        self.parts = parts_of(6.0 * batch_size * net.n_weights)
+        self.way, self.recorded = self._record(epochs, compile)
         self._portion = 1  # steps of one call, where they are recorded
         self.room = backprop.Workspace(self.engine, w)
         self.flat = self.engine.buffer(w.shape, w)
@@ -111,7 +123,7 @@ class Descent:
         size = np.full(steps, B) if self.rows.s is None else more.pop(0)
         self.steps += steps
         self.memory = State(self.steps, self.memory.slots)
-        return Done(C, size, rates, np.sum(more[0], axis=0) if more else None)
+        return Done(C, size, rates, more[0] if more else None)
 
     def _rate(self, step: int) -> float:
         return rate_at(getattr(self.optimizer, "learning_rate", math.nan), step)
@@ -158,37 +170,32 @@ class Descent:
         new: tuple[Array, Any] = self.optimizer.step(w, g, self.memory)
         return new
 
-    def _record(self, epochs: int) -> dict[int, Recorded]:
-        """The steps recorded, by the rows of their minibatch, where that is possible and pays; else nothing."""
-        wanted = os.environ.get("GPUBP_COMPILE", "auto")
-        if wanted not in ("auto", "always", "never"):
-            raise ValueError(f"GPUBP_COMPILE must be 'auto', 'always' or 'never', got {wanted!r}: unset it")
-        seconds = _seconds(self.net, self.rows.x.shape[0], epochs, self.batch_size)
-        if wanted == "always":
-            seconds = math.inf
-        ours = isinstance(self.optimizer, Optimizer) and type(self.optimizer).step is Optimizer.step
-        if wanted == "never" or seconds < _WORTH_RECORDING or not ours or type(self.engine) is not Numpy:
-            return {}
-        if seconds >= _WORTH_LOADING:
+    def _record(self, epochs: int, compile: bool | str | None) -> tuple[str, dict[int, Recorded]]:
+        """The way of computing, and the steps recorded, by the rows of their minibatch."""
+        first = _chosen(compile, _seconds(self.net, self.rows.x.shape[0], epochs, self.batch_size))
+        for way in _WAYS[_WAYS.index(first) :]:
+            if way == "step by step":
+                break
+            kind = partial(Compiled, parts=self.parts) if way == "compiled" else Replayed
             try:
-                compiled = self._recorded(Compiled)
-                if seconds >= _WORTH_COMPILING or all(each.kept for each in compiled.values()):
-                    return _ready(compiled)
-            except (ImportError, Untraceable) as reason:  # no numba, or a formula of the user's own
-                logger.info("training steps aren't compiled: %s", reason)
-        try:
-            return _ready(self._recorded(Replayed))
-        except Untraceable as reason:
-            logger.info("training steps aren't recorded: %s", reason)
-            return {}
+                return way, _ready(self._recorded(kind))
+            except (ImportError, Untraceable) as reason:
+                if compile is not None:
+                    raise _refusal(compile, reason) from reason
+                logger.info("training steps aren't %s: %s", way, reason)
+        return "step by step", {}
 
-    def _recorded(self, kind: type[Recorded]) -> dict[int, Recorded]:
+    def _recorded(self, kind: Callable[..., Recorded]) -> dict[int, Recorded]:
+        if type(self.engine) is not Numpy:
+            raise Untraceable("only NumPy's arrays are written into by recorded steps")
+        if not isinstance(self.optimizer, Optimizer) or type(self.optimizer).step is not Optimizer.step:
+            raise Untraceable("the optimizer has a step of its own")
         n, B = self.rows.x.shape[0], self.batch_size
         data = self.rows._asdict() | {"units": self.units}
         fixed = {name: array for name, array in data.items() if array is not None}
         states = {"w": self.w} | {f"slot{k}": slot for k, slot in enumerate(self.memory.slots)}
         sizes = {B if n >= B else 0, n % B} - {0}
-        return {rows: kind(self._promised_step, fixed, states, rows, numbers=2) for rows in sizes}
+        return {rows: kind(self._promised_step, fixed, states, rows, 2) for rows in sizes}
 
     def _promised_step(
         self,
@@ -216,6 +223,30 @@ def _ready(recorded: dict[int, Recorded]) -> dict[int, Recorded]:
     for each in recorded.values():
         each.get_ready()
     return recorded
+
+
+def _chosen(compile: bool | str | None, seconds: float) -> str:
+    """The way of computing that is tried first, for a run of about so many seconds."""
+    if compile is not None:
+        return _ASKED[compile]
+    preference = os.environ.get("GPUBP_COMPILE", "auto")
+    if preference in _PREFERRED:
+        return _PREFERRED[preference]
+    if preference != "auto":
+        known = "', '".join(["auto", *_PREFERRED])
+        logger.warning("GPUBP_COMPILE is one of '%s', not %r: it is as if unset", known, preference)
+    if seconds >= _WORTH_COMPILING:
+        return "compiled"
+    return "recorded" if seconds >= _WORTH_RECORDING else "step by step"
+
+
+def _refusal(compile: bool | str, reason: ImportError | Untraceable) -> ImportError | ValueError:
+    if isinstance(reason, ImportError):
+        remedy = "pip install 'gpubp[fast]', or give compile=None"
+        return ImportError(f"compile=True needs numba and SciPy, but: {reason}: {remedy}")
+    return ValueError(
+        f"compile={compile!r} needs steps that can be written down, but: {reason}: give compile=None"
+    )
 
 
 def _seconds(net: Network, n: int, epochs: int, batch_size: int) -> float:

@@ -67,6 +67,7 @@ class Run:
     best_epoch : the epoch that ``w`` is from, the last finished one if Ctrl-C or a callback came within the next; 0 for
         the first weights
     stopped : "epochs", "patience", "callback" or "interrupted"
+    computed : how: "step by step", "recorded", or "compiled, 2 threads"; see ``compile`` of ``train``
     """
 
     net: Network
@@ -75,6 +76,7 @@ class Run:
     device: Device
     best_epoch: int
     stopped: str
+    computed: str = "step by step"
 
     @property
     def interrupted(self) -> bool:
@@ -107,8 +109,9 @@ class Loop:
         penalties: tuple[float, float, float | None],
         metric: _metrics.Metric | None,
         threads: int | None,
+        compile: bool | str | None = None,
     ) -> None:
-        self.threads = threads
+        self.threads, self.compile = threads, compile
         self.net, self.rows, self.held, self.device = net, rows, held, device
         self.optimizer, self.seed, self.batch_size = optimizer, seed, batch_size
         self.penalties, self.metric = penalties, metric
@@ -133,7 +136,15 @@ class Loop:
         on_batch = [c.on_batch_end for c in everyone if hasattr(c, "on_batch_end")]
         on_epoch = [c.on_epoch_end for c in everyone if hasattr(c, "on_epoch_end")]
         self.descent = Descent(
-            self.net, self.rows, w, self.optimizer, self.batch_size, self.penalties, self.metric, epochs
+            self.net,
+            self.rows,
+            w,
+            self.optimizer,
+            self.batch_size,
+            self.penalties,
+            self.metric,
+            epochs,
+            self.compile,
         )
         self.most = 1 if any(hasattr(c, "on_batch_end") for c in callbacks) else sys.maxsize
         best: tuple[float, int, Array] | None = None
@@ -143,12 +154,12 @@ class Loop:
                 while stopped == "epochs" and state.epoch < epochs:
                     state.epoch += 1
                     started, start = time.perf_counter(), self.copy(state.w)
-                    stopped, done, hits = self.epoch(state, on_batch, keys)
+                    stopped, done = self.epoch(state, on_batch, keys)
                     kept = start if best is None else best[2]
                     self.refuse_divergence(state, done, kept)
                     if stopped == "interrupted":
                         break
-                    self.record(state, done, hits, started, kept)
+                    self.record(state, done, started, kept)
                     validation_cost = state.history["validation_cost"][-1]
                     if validation_cost is not None and (best is None or validation_cost < best[0]):
                         best = validation_cost, state.epoch, self.copy(state.w)
@@ -163,7 +174,7 @@ class Loop:
                 bar.close()
         finished = len(state.history["epoch"])
         w, epoch = (state.w, finished) if best is None else (best[2], best[1])
-        return Run(self.net, w, state.history, self.device, epoch, stopped)
+        return Run(self.net, w, state.history, self.device, epoch, stopped, self.descent.way)
 
     def few_threads(self) -> AbstractContextManager[Any]:
         if self.threads is None and not self.descent.recorded:  # a short run, or another library's business
@@ -174,14 +185,12 @@ class Loop:
         size = team_size(self.threads, operations) if compiled and self.most > 1 else 1
         return limited(self.threads, operations) if size == 1 else team(size, compiled)
 
-    def epoch(
-        self, state: TrainingState, on_batch: list[Any], keys: _CtrlC
-    ) -> tuple[str, list[Done], Array | None]:
-        """One pass: why it stopped, what came of its steps, and the metric's sums."""
+    def epoch(self, state: TrainingState, on_batch: list[Any], keys: _CtrlC) -> tuple[str, list[Done]]:
+        """One pass: why it stopped, and what came of its steps."""
         descent = self.descent
         order = index(permutation(self.rows.x.shape[0], self.seed, state.epoch), self.rows.x)
         everything: list[Done] = []
-        hits, first = None, descent.steps
+        first = descent.steps
         for which in descent.portions(order, self.most):
             done = descent.go(which)
             everything.append(done)
@@ -192,13 +201,11 @@ class Loop:
                 float(np.asarray(done.rate)[last]),
             )
             state.batch, state.rows_done = descent.steps - first, state.rows_done + math.prod(which.shape)
-            if done.hits is not None:
-                hits = done.hits if hits is None else hits + done.hits
             if _told(on_batch, state):
-                return "callback", everything, hits
+                return "callback", everything
             if keys.pressed:
-                return "interrupted", everything, hits
-        return "epochs", everything, hits
+                return "interrupted", everything
+        return "epochs", everything
 
     def refuse_divergence(self, state: TrainingState, done: list[Done], kept: Array) -> None:
         """Raise if a cost or weight of this epoch isn't finite."""
@@ -209,14 +216,16 @@ class Loop:
         if not bool(self.xp.all(self.xp.isfinite(state.w))):
             raise DivergenceError("every weight", state.epoch, state.batch, state.learning_rate, kept)
 
-    def record(
-        self, state: TrainingState, done: list[Done], hits: Array | None, started: float, kept: Array
-    ) -> None:
+    def record(self, state: TrainingState, done: list[Done], started: float, kept: Array) -> None:
         """Add the epoch to the history; here the device is waited for."""
         values = self.on_host([C for C, _, _, _ in done])
         weights = self.on_host([size for _, size, _, _ in done])
         cost = float(np.sum(values * weights) / np.sum(weights))
-        metric = None if self.metric is None else self.metric.finish(to_numpy(hits), self.seen(state))
+        metric = None
+        if self.metric is not None:
+            # step by step, so that the sum doesn't depend on how many of them a call did
+            hits = self.on_host([each.hits for each in done]).reshape(len(values), -1)
+            metric = self.metric.finish(np.sum(hits, axis=0), self.seen(state))
         validation_cost, validation_metric = self.validate(state.w)
         if validation_cost is not None and not math.isfinite(validation_cost):
             raise DivergenceError("the validation cost", state.epoch, state.batch, state.learning_rate, kept)

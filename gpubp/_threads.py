@@ -24,6 +24,11 @@ _LARGEST_TEAM = 4
 _FAR = 2**62  # more than ever meet
 
 
+def parts_of(operations: float) -> int:
+    """Into how many parts the work of a compiled step of so many floating-point operations is cut."""
+    return 1 if operations < _SHARED_FROM else _LARGEST_TEAM
+
+
 def limited(threads: int | None, operations: float) -> AbstractContextManager[Any]:
     """While it is open, NumPy's and SciPy's products take so many threads; None chooses for steps of so many
     floating-point operations: one where they are small, else as the machine is set."""
@@ -55,14 +60,15 @@ def team(size: int, recorded: Iterable[Compiled]) -> Iterator[None]:
     logger.info("compiled steps take %d threads", size)
     blas, meeting = ThreadpoolController(), np.zeros((1 + size, 8), np.int64)
 
-    def run(function: Callable[..., None], *arguments: Any) -> None:
+    def run(function: Callable[..., None], parts: int, steps: int, *arguments: Any) -> None:
         others = []
         meeting[:] = 0
+        threads = min(size, parts)
         with blas.limit(limits=1, user_api="blas"):
             try:
-                for part in range(1, size):
-                    others.append(pool.submit(function, part, size, meeting, *arguments))
-                function(0, size, meeting, *arguments)
+                for thread in range(1, threads):
+                    others.append(pool.submit(function, thread, threads, parts, meeting, steps, *arguments))
+                function(0, threads, parts, meeting, steps, *arguments)
             except BaseException:  # as of a second Ctrl-C: nobody is to wait for who won't come
                 meeting[0] = _FAR
                 raise
@@ -73,5 +79,5 @@ def team(size: int, recorded: Iterable[Compiled]) -> Iterator[None]:
 
     with ThreadPoolExecutor(size - 1, "gpubp") as pool:
         for each in recorded:
-            each.share(run, size)
+            each.team = run
         yield

@@ -47,6 +47,7 @@ def train(
     callbacks: Sequence[Any] = (),
     progress: bool = True,
     threads: int | None = None,
+    compile: bool | str | None = None,
 ) -> Run:
     """Train a network by minibatch gradient descent.
 
@@ -73,15 +74,22 @@ def train(
     patience : stop after so many epochs without a lower validation cost
     callbacks : objects with ``on_batch_end(state)`` and/or ``on_epoch_end(state)``; see ``gpubp.callbacks``
     progress : show a progress bar on stderr
-    threads : that share a matrix product of NumPy's or, up to 4 of them, a whole step where steps are compiled; None
-        is as the machine is set, but one for recorded steps too small to share. Another number of them adds in another
-        order: runs are the same to the bit for the same number alone.
+    threads : how many share a matrix product of NumPy's or, up to 4 of them, a whole step where steps are compiled, at
+        most; None is as the machine is set, but one where steps are too small to share. Compiled steps give the same
+        bits whatever their number, and give threads back where others keep the cores busy; NumPy's products don't.
+    compile : how steps are computed on NumPy's arrays, to equal results but for rounding. False: step by step.
+        "recorded": written down once, as NumPy's functions on arrays made beforehand. True: compiled by numba (the
+        extra ``fast``). None chooses by an estimate of the run, t = 6e-11 epochs n n_weights + 1e-4 steps: compiled
+        where t >= 10 and numba and SciPy are there, else recorded where t >= 0.1, else step by step; what can't be
+        written down comes one further. The environment's GPUBP_COMPILE, "always" (compiled), "recorded" or "never",
+        is preferred to that choice. ``run.computed`` says which it was.
 
     Ctrl-C, in the main thread, lets the batch finish and gives the best weights so far back; twice stops at once.
 
     Raises
     ------
     ValueError, TypeError : an argument that isn't as above; nothing was changed
+    ImportError, ValueError : steps can't be computed as ``compile`` asks
     RuntimeError : the device can't be used
     MemoryError : the data or a step doesn't fit the device; the caller's w is as it was
     DivergenceError : the cost or a weight became non-finite
@@ -104,6 +112,10 @@ def train(
     descent = optimizers.get(optimizer)
     told = watchers(callbacks)
     threads = None if threads is None else whole_number("threads", threads)
+    if not (compile is None or isinstance(compile, bool) or compile == "recorded"):
+        raise ValueError(
+            f"compile must be None, True, False or 'recorded', got {compile!r}: give one of these"
+        )
     dtype = dtype_of(X, dtype)
     target = device if isinstance(device, Device) else home_for(X, device)
     with target.current():
@@ -122,7 +134,17 @@ def train(
         first = target.put(net.init(seed, dtype=dtype)) if w is None else first_weights(net, w, target, dtype)
         logger.info("training %r on %s (%s)", net, target.name, target.description)
         loop = Loop(
-            net, rows, held, target, descent, seed, batch_size, (l2, l1, clip_norm), chosen_metric, threads
+            net,
+            rows,
+            held,
+            target,
+            descent,
+            seed,
+            batch_size,
+            (l2, l1, clip_norm),
+            chosen_metric,
+            threads,
+            compile,
         )
         del rows, held
         try:

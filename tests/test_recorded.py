@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import math
 import sys
 import tracemalloc
@@ -15,7 +14,7 @@ import pytest
 
 import gpubp
 from benchmarks._cases import GRID, Case
-from gpubp import _descent, activations, costs, optimizers
+from gpubp import _descent, _threads, activations, costs, optimizers
 from gpubp._typing import Array
 from gpubp.engines import Generic, call_nests, compiled, lazy
 from gpubp.engines.call_nests import blocks
@@ -27,27 +26,25 @@ ROWS = 75  # four batches of 16 and one of 11
 
 
 class Way(NamedTuple):
-    """How steps are done, and what the log says of it."""
+    """How steps are computed: ``compile`` and ``threads`` of train, and how much is worked on at once."""
 
-    said: str | None
-    compiled: bool = False
+    compile: bool | str
     threads: int | None = None
     block: int = call_nests._BLOCK
+    in_parts: bool = False
 
-    def choose(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_descent, "_WORTH_RECORDING", 0.0)
-        monkeypatch.setattr(_descent, "_WORTH_LOADING", math.inf)  # but where it is always
+    def choose(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        """The options of train."""
         monkeypatch.setattr(call_nests, "_BLOCK", self.block)
-        monkeypatch.setenv("GPUBP_COMPILE", "always" if self.compiled else "auto" if self.said else "never")
+        monkeypatch.setattr(_threads, "_SHARED_FROM", 0.0 if self.in_parts else math.inf)
+        return {"compile": self.compile, "threads": self.threads, "device": "cpu", "progress": False}
 
 
-STEP_BY_STEP = Way(None)
-REPLAYED = Way("steps are recorded")
-COMPILED = Way("matrix products take 1 thread", True, 1)
-WAYS = [REPLAYED, REPLAYED._replace(block=300)]
+STEP_BY_STEP = Way(False)
+WAYS = [Way("recorded"), Way("recorded", block=300)]
 if importlib.util.find_spec("numba") and importlib.util.find_spec("scipy"):  # of the extra fast
-    WAYS += [COMPILED, *(Way(f"compiled steps take {n} threads", True, n) for n in (2, 3))]
-every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.said}, {way.block}")
+    WAYS += [Way(True), *(Way(True, threads, in_parts=True) for threads in (1, 2, 3))]
+every_way = pytest.mark.parametrize("way", WAYS, ids=str)
 
 
 @pytest.fixture(autouse=True)
@@ -69,41 +66,40 @@ def data(net: gpubp.Network, dtype: str, rows: int = ROWS) -> tuple[Array, Array
 
 
 def same_by_every_way(
-    net: gpubp.Network, monkeypatch: pytest.MonkeyPatch, caplog: Any, dtype: str = "float64", **more: Any
+    net: gpubp.Network, monkeypatch: pytest.MonkeyPatch, dtype: str = "float64", **more: Any
 ) -> None:
     """Train step by step, and by every other way; the same must come out, but for rounding."""
     X, Y = data(net, dtype)
     runs = []
     for way in (STEP_BY_STEP, *WAYS):
-        way.choose(monkeypatch)
-        caplog.clear()
-        options = {"epochs": 3, "batch_size": 16, "device": "cpu", "progress": False, **more}
-        with caplog.at_level(logging.INFO, "gpubp"):
-            runs.append(gpubp.train(net, X, Y, threads=way.threads, **options))
-        assert "aren't" not in caplog.text
-        assert (way.said or "training") in caplog.text
-        assert ("steps are recorded" in caplog.text) == (way.said == REPLAYED.said)
+        options = {"epochs": 3, "batch_size": 16, **way.choose(monkeypatch), **more}
+        runs.append(gpubp.train(net, X, Y, **options))
+        assert runs[-1].computed.partition(",")[0] == _descent._ASKED[way.compile]
     first, *others = runs
     rtol, atol = (1e-10, 1e-12) if dtype == "float64" else (1e-3, 1e-4)
     for other in others:
         np.testing.assert_allclose(other.w, first.w, rtol, atol)
         for name in ("cost", "metric", "learning_rate") if more.get("metric", "auto") else ("cost",):
             np.testing.assert_allclose(other.history[name], first.history[name], rtol, atol)
+    in_parts = [run for run, way in zip(others, WAYS, strict=True) if way.in_parts]
+    for run in in_parts[1:]:  # bits don't depend on the number of threads
+        np.testing.assert_array_equal(run.w, in_parts[0].w)
+        assert run.history["cost"] == in_parts[0].history["cost"]
 
 
 @pytest.mark.parametrize("name", activations.names())
-def test_every_activation(name: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    same_by_every_way(gpubp.Network((5, 7, 4, 2), hidden=name), monkeypatch, caplog, clip_norm=1.0)
+def test_every_activation(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_by_every_way(gpubp.Network((5, 7, 4, 2), hidden=name), monkeypatch, clip_norm=1.0)
 
 
 @pytest.mark.parametrize("name", costs.names())
-def test_every_cost(name: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    same_by_every_way(gpubp.Network((6, 5, 3), hidden="tanh", cost=name), monkeypatch, caplog)
+def test_every_cost(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_by_every_way(gpubp.Network((6, 5, 3), hidden="tanh", cost=name), monkeypatch)
 
 
 @pytest.mark.parametrize("name", optimizers.names())
-def test_every_optimizer(name: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    same_by_every_way(gpubp.Network((6, 5, 1)), monkeypatch, caplog, optimizer=name)
+def test_every_optimizer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_by_every_way(gpubp.Network((6, 5, 1)), monkeypatch, optimizer=name)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +119,10 @@ def test_every_optimizer(name: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
     ids=lambda more: ", ".join(more),
 )
 @pytest.mark.parametrize("cost", ["cross_entropy", "squared_error"])
-def test_every_option(cost: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_every_option(cost: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     if more.get("metric") == "accuracy" and cost == "squared_error":
         more = {"metric": "r2"}
-    same_by_every_way(gpubp.Network((6, 8, 3), cost=cost), monkeypatch, caplog, **more)
+    same_by_every_way(gpubp.Network((6, 8, 3), cost=cost), monkeypatch, **more)
 
 
 @pytest.mark.parametrize(
@@ -143,39 +139,30 @@ def test_every_option(cost: str, more: dict[str, Any], monkeypatch: pytest.Monke
     ],
     ids=repr,
 )
-def test_every_kind_of_network(net: gpubp.Network, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    same_by_every_way(net, monkeypatch, caplog)
+def test_every_kind_of_network(net: gpubp.Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_by_every_way(net, monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", activations.names())
-def test_wide_layers(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_wide_layers(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net = gpubp.Network((5, 40, 3), hidden=name, cost="cross_entropy")
-    same_by_every_way(net, monkeypatch, caplog, dtype, optimizer="sgd")
+    same_by_every_way(net, monkeypatch, dtype, optimizer="sgd")
 
 
 @pytest.mark.parametrize("case", GRID, ids=lambda case: str(case.name))
-def test_every_network_that_is_timed(case: Case, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_every_network_that_is_timed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = tuple(min(n, 64) for n in case.hidden)  # the same program, in less time
     sizes = (min(case.inputs, 64), *hidden, case.outputs)
-    same_by_every_way(
-        gpubp.Network(sizes, hidden=case.activation, cost=case.cost), monkeypatch, caplog, "float32"
-    )
+    same_by_every_way(gpubp.Network(sizes, hidden=case.activation, cost=case.cost), monkeypatch, "float32")
 
 
 @every_way
 def test_runs_are_repeated_to_the_bit(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    way.choose(monkeypatch)
+    options = {"epochs": 4, "batch_size": 61, "clip_norm": 0.1, **way.choose(monkeypatch)}
     net = gpubp.Network((30, 70, 20, 3), hidden="tanh", cost="cross_entropy")
     X, Y = data(net, "float32", rows=500)
-    options: dict[str, Any] = {
-        "epochs": 4,
-        "batch_size": 61,
-        "clip_norm": 0.1,
-        "device": "cpu",
-        "progress": False,
-    }
-    first, *others = (gpubp.train(net, X, Y, threads=way.threads, **options) for _ in range(4))
+    first, *others = (gpubp.train(net, X, Y, **options) for _ in range(4))
     for other in others:
         np.testing.assert_array_equal(first.w, other.w)
         assert first.history["cost"] == other.history["cost"]
@@ -215,20 +202,18 @@ class Allocations:
 
 @pytest.mark.parametrize("way", [STEP_BY_STEP, *WAYS], ids=str)
 def test_a_steady_step_allocates_nothing_large(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    way.choose(monkeypatch)
+    options = way.choose(monkeypatch)
     net = gpubp.Network((300, 200, 200, 10), cost="cross_entropy")
     X, Y = data(net, "float32", rows=1600)
     seen = Allocations(batch=4)
-    gpubp.train(
-        net, X, Y, epochs=1, batch_size=160, device="cpu", progress=False, metric=None, callbacks=[seen]
-    )
+    gpubp.train(net, X, Y, epochs=1, batch_size=160, metric=None, callbacks=[seen], **options)
     assert seen.instructions > 100
     assert 100 < seen.most < 64_000  # x alone is 192,000 bytes, a layer 128,000, w 409,000
 
 
 @every_way
 def test_every_batch_is_told_where_somebody_listens(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    way.choose(monkeypatch)
+    options = way.choose(monkeypatch)
     net = gpubp.Network((3, 4, 1))
     X, Y = data(net, "float64")
     seen: list[tuple[int, int, int, float]] = []
@@ -239,9 +224,7 @@ def test_every_batch_is_told_where_somebody_listens(way: Way, monkeypatch: pytes
             seen.append((state.epoch, state.batch, state.rows_done, float(state.cost)))
             return len(seen) == 7
 
-    run = gpubp.train(
-        net, X, Y, epochs=3, batch_size=16, device="cpu", progress=False, callbacks=[Listener()]
-    )
+    run = gpubp.train(net, X, Y, epochs=3, batch_size=16, callbacks=[Listener()], **options)
     assert [s[:3] for s in seen] == [
         *((1, k, min(16 * k, 75)) for k in range(1, 6)),
         (2, 1, 91),
@@ -256,11 +239,9 @@ def test_divergence_is_found_at_its_batch(monkeypatch: pytest.MonkeyPatch) -> No
     X, Y = data(net, "float64")
     where = []
     for way in (STEP_BY_STEP, *WAYS):
-        way.choose(monkeypatch)
+        options = way.choose(monkeypatch)
         with pytest.raises(gpubp.DivergenceError) as raised:
-            gpubp.train(
-                net, X, Y, optimizer="sgd(learning_rate=5.0)", batch_size=8, device="cpu", progress=False
-            )
+            gpubp.train(net, X, Y, optimizer="sgd(learning_rate=5.0)", batch_size=8, **options)
         where.append((raised.value.epoch, raised.value.batch, raised.value.learning_rate))
     assert len(set(where)) == 1
 
@@ -348,13 +329,61 @@ def test_blocks_cover_all_rows() -> None:
     assert blocks(7, 3) == [(slice(0, 3), slice(3)), (slice(3, 6), slice(3)), (slice(6, 7), slice(1))]
 
 
-def test_the_choice_is_one_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("preference", "computed"), [("never", "step by step"), ("recorded", "recorded")])
+def test_the_environment_is_preferred_where_nothing_is_asked_for(
+    preference: str, computed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPUBP_COMPILE", preference)
+    net = gpubp.Network((3, 1))
+    X, Y = data(net, "float64")
+    run = gpubp.train(net, X, Y, epochs=1, device="cpu", progress=False)
+    assert run.computed == computed
+    for asked, other in ((False, "step by step"), ("recorded", "recorded")):
+        run = gpubp.train(net, X, Y, epochs=1, device="cpu", progress=False, compile=asked)
+        assert run.computed == other
+
+
+def test_an_unknown_preference_is_as_if_unset(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     monkeypatch.setenv("GPUBP_COMPILE", "yes")
     net = gpubp.Network((3, 1))
+    run = gpubp.train(net, *data(net, "float64"), epochs=1, device="cpu", progress=False)
+    assert run.computed == "step by step"
+    assert "GPUBP_COMPILE is one of 'auto', 'always', 'recorded', 'never', not 'yes'" in caplog.text
+
+
+@pytest.mark.parametrize("compile", ["always", 1, "step by step"])
+def test_no_other_way_can_be_asked_for(compile: Any) -> None:
+    net = gpubp.Network((3, 1))
     with pytest.raises(
-        ValueError, match="GPUBP_COMPILE must be 'auto', 'always' or 'never', got 'yes': unset it"
+        ValueError, match=r"compile must be None, True, False or 'recorded', got .*: give one"
     ):
-        gpubp.train(net, *data(net, "float64"), epochs=1, device="cpu", progress=False)
+        gpubp.train(net, *data(net, "float64"), compile=compile)
+
+
+@pytest.mark.parametrize("compile", [True, "recorded"])
+def test_what_cant_be_written_down_is_refused_where_it_was_asked_for(compile: Any) -> None:
+    class Own:
+        def init(self, w: Any) -> None: ...
+
+        def step(self, w: Any, g: Any, state: None) -> tuple[Any, None]:
+            return w - g, None
+
+    net = gpubp.Network((3, 1))
+    said = "needs steps that can be written down, but: the optimizer has a step of its own: give compile=None"
+    with pytest.raises(ValueError, match=f"compile={compile!r} {said}"):
+        gpubp.train(net, *data(net, "float64"), optimizer=Own(), device="cpu", compile=compile)
+
+
+def test_the_choice_goes_by_the_estimate_alone() -> None:
+    estimates = {
+        0.0: "step by step",
+        0.09: "step by step",
+        0.1: "recorded",
+        9.9: "recorded",
+        10.0: "compiled",
+    }
+    for seconds, way in estimates.items():
+        assert _descent._chosen(None, seconds) == way
 
 
 @pytest.mark.parametrize("kind", ["read-only", "strided", "memmap"])
@@ -363,7 +392,7 @@ def test_arrays_of_every_kind(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_pa
     X, Y = data(net, "float32")
     runs = []
     for way in (STEP_BY_STEP, *WAYS):
-        way.choose(monkeypatch)
+        options = way.choose(monkeypatch)
         given = X.copy()
         if kind == "strided":
             given = np.asfortranarray(X)
@@ -372,6 +401,6 @@ def test_arrays_of_every_kind(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_pa
         else:
             np.save(tmp_path / "X.npy", X)
             given = np.load(tmp_path / "X.npy", mmap_mode="r")
-        runs.append(gpubp.train(net, given, Y.astype("uint8"), epochs=2, device="cpu", progress=False))
+        runs.append(gpubp.train(net, given, Y.astype("uint8"), epochs=2, **options))
     for run in runs[1:]:
         np.testing.assert_allclose(run.w, runs[0].w, rtol=1e-3, atol=1e-5)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from gpubp.engines.lazy import FUNCTIONS, Batch, Promise, Untraceable
+from gpubp.engines.lazy import Batch, Promise, Untraceable
 from gpubp.engines.narrow import is_narrow
+from gpubp.engines.operations import ELEMENTWISE
 from gpubp.engines.plan import OVER_ROWS, Nest, Plan, columns, row_level, same
 from gpubp.engines.storage import Storage, given_name
 
@@ -14,28 +15,6 @@ __all__ = ["Made", "NestCalls", "blocks"]
 
 _BLOCK = 128_000  # bytes of an array that are worked on at once: more calls cost more than the cache gives
 
-# the function that a template of Python text stands for
-_CALLS = {
-    "({} + {})": "add",
-    "({} - {})": "subtract",
-    "({} * {})": "multiply",
-    "({} / {})": "divide",
-    "({} ** {})": "power",
-    "(-{})": "negative",
-    "({} < {})": "less",
-    "({} <= {})": "less_equal",
-    "({} > {})": "greater",
-    "({} >= {})": "greater_equal",
-    "({} == {})": "equal",
-    "({} != {})": "not_equal",
-    "({1} if {0} < {1} else {0})": "maximum",
-    "({0} if {0} >= {1} or {0} != {0} else {1})": "maximum",
-    "({1} if {0} > {1} else {0})": "minimum",
-    "({0} if {0} <= {1} or {0} != {0} else {1})": "minimum",
-    "({1} if {0} else {2})": "where",
-    **{f"{name}({{}})": {"abs": "absolute"}.get(name, name) for name in FUNCTIONS},
-}
-_PICKS = ("maximum", "minimum")
 _REDUCTIONS = {"sum": "add", "max": "maximum", "min": "minimum", "all": "logical_and"}
 
 
@@ -157,18 +136,16 @@ class NestCalls:
         args = [self._read(arg, node) for arg in node.args]
         if node.op.startswith("rows "):
             self._reduce(node, args[0], self._out(at, node))
-        elif node.op == "{}" or node.op == "T({})":
-            self.body.append(f"copyto({self._out(at, node)}, {args[0]})")
-        elif node.op in _CALLS:
-            function = _CALLS[node.op]
-            if function != "where":  # which writes before all is read
-                self._release(at, node)
-            out = self._out(at, node)
-            if function == "where":
+        elif node.op in ELEMENTWISE:
+            operation = ELEMENTWISE[node.op]
+            self._release(at, node, operation.in_place)
+            out = self._out(at, node, operation.in_place)
+            if operation.call == "where":
                 self.body += [f"copyto({out}, {args[2]})", f"copyto({out}, {args[1]}, where={args[0]})"]
+            elif operation.call == "copyto":
+                self.body.append(f"copyto({out}, {args[0]})")
             else:
-                given = "out=" if function in _PICKS else ""  # where NumPy wants it by name
-                self.body.append(f"{function}({', '.join(args)}, {given}{out})")
+                self.body.append(f"{operation.call}({', '.join(args)}, {'out=' * operation.named}{out})")
         else:
             raise Untraceable(f"{node.op} between calls")
         self._release(at, node)
@@ -219,7 +196,7 @@ class NestCalls:
 
     def _read(self, arg: Promise, reader: Promise) -> str:
         arg = self._origin(arg)
-        if arg.op == "number" and reader.op in _CALLS and _CALLS[reader.op] in _PICKS:
+        if arg.op == "number" and reader.op in ELEMENTWISE and ELEMENTWISE[reader.op].named:
             # which are slow where one of them is a number
             made = f"full({self._shape(reader, self.block)}, {float(arg.more)!r}, T)"
             return self._part(made if self.blocks else self.made.name(made), "m")
@@ -262,13 +239,15 @@ class NestCalls:
         text = f"{self.made.name(text)}[{'..., ' if turned else ''}{span}]{suffix}"
         return self.parts.setdefault(text, f"p{len(self.parts)}")
 
-    def _out(self, at: int, node: Promise) -> str:
-        """Where it is computed: where it will be read from, or in scratch while something there is still needed."""
+    def _out(self, at: int, node: Promise, in_place: Collection[int] = ()) -> str:
+        """Where it is computed: where it will be read from, or in scratch while something there is still needed, but
+        for operands of its own, by number, that it may replace."""
         if node.index in self.place:
             stored = self._stored(node)
             root, later = self._root(node), self.nodes[at + 1 :]
             superseded = self.place[node.index] in [self.place.get(other.index) for other in later]
             read = [self._origin(arg) for other in later for arg in other.args]
+            read += [self._origin(arg) for k, arg in enumerate(node.args) if k not in in_place]
             if not superseded and not any(
                 self._root(arg) == root and arg is not node and arg.index not in self.scratch for arg in read
             ):
@@ -302,9 +281,14 @@ class NestCalls:
         self.scratch[node.index] = self.made.borrow(shape, node.dtype)
         return self.scratch[node.index]
 
-    def _release(self, at: int, node: Promise) -> None:
-        """Scratch that this node read last."""
-        for index in {self._origin(arg).index for arg in node.args} - self.whole:
+    def _release(self, at: int, node: Promise, operands: Collection[int] | None = None) -> None:
+        """Scratch that this node read last, as those of its operands alone where numbers are given."""
+        kept = {
+            self._origin(a).index
+            for k, a in enumerate(node.args)
+            if None is not operands and k not in operands
+        }
+        for index in {self._origin(arg).index for arg in node.args} - self.whole - kept:
             if index in self.scratch and self.last[index] == at:
                 self.made.give_back(self.scratch.pop(index))
 

@@ -18,27 +18,40 @@ import numpy as np
 from gpubp._typing import Array
 from gpubp.engines.program import Program
 from gpubp.engines.recorded import Recorded, Untraceable
+from gpubp.engines.text import Text
 
 __all__ = ["Compiled", "Team", "alone"]
 
 logger = logging.getLogger("gpubp")
 
-# team(function, *arguments) runs function(part, parts, meeting, *arguments) for every part at once
+# team(function, parts, steps, *arguments) runs function(thread, threads, parts, meeting, steps, *arguments) by threads
 Team = Callable[..., None]
 
 _NOBODY = np.zeros((1, 8), np.int64)
 
 
-def alone(function: Callable[..., None], *arguments: Any) -> None:
+def alone(function: Callable[..., None], parts: int, steps: int, *arguments: Any) -> None:
     """A team of one."""
-    function(0, 1, _NOBODY, *arguments)
+    function(0, 1, parts, _NOBODY, steps, *arguments)
 
 
 class Compiled(Recorded):
-    """As loops and products, many steps in one call of machine code."""
+    """As loops and products, many steps in one call of machine code.
 
-    text = Program
+    Parameters
+    ----------
+    parts : into how many the work is cut, for as many threads at most: 1 or more; results depend on it
+    team : runs the machine code, by as many threads as it likes
+    """
+
     team: Team = staticmethod(alone)
+
+    def __init__(self, *recorded: Any, parts: int = 1) -> None:
+        self.parts = parts
+        super().__init__(*recorded)
+
+    def text(self, *promised: Any) -> Text:
+        return Program(*promised, in_parts=self.parts > 1)
 
     @property
     def kept(self) -> bool:
@@ -61,13 +74,11 @@ class Compiled(Recorded):
         except NumbaError as error:
             raise Untraceable(f"numba: {str(error).strip().splitlines()[-1]}") from error
 
-    def share(self, team: Team, parts: int) -> None:
-        """From now on each step is done by the parts of a team together."""
-        self.team, self.arguments = team, self._arguments(parts)
-
     def _run(self, which: Array, *numbers_and_results: Array) -> None:
         constants, *arrays = self.arguments
-        self.team(_compiled(self.source), which.shape[0], constants, which, *numbers_and_results, *arrays)
+        steps = which.shape[0]
+        function = _compiled(self.source)
+        self.team(function, self.parts, steps, constants, which, *numbers_and_results, *arrays)
 
 
 @lru_cache(maxsize=64)

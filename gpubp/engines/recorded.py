@@ -6,8 +6,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +40,7 @@ class Recorded(ABC):
     Untraceable : the step does something that can't be written down
     """
 
-    text: ClassVar[type[Text]]  # how it is written down
+    parts = 1  # into which the work of a step is cut
 
     def __init__(
         self, step: Step, fixed: Mapping[str, Array], states: Mapping[str, Array], B: int, numbers: int
@@ -68,8 +67,7 @@ class Recorded(ABC):
             raise Untraceable(f"{type(error).__name__}: {error}") from error
         self.batch_size, self.numbers = B, numbers
         self.dtype, self.shapes, self.source = dtype, [result.shape for result in results], text.source
-        self._arguments = partial(text.arguments, {**fixed, **states})
-        self.arguments = self._arguments()
+        self.arguments = text.arguments({**fixed, **states}, self.parts)
 
     def run(self, which: Array, *numbers: Array) -> list[Array]:
         """Steps one after another, on the rows ``which`` (steps, B), with their numbers, (steps,) each: the results,
@@ -77,6 +75,10 @@ class Recorded(ABC):
         results = [np.empty((which.shape[0], *shape), self.dtype) for shape in self.shapes]
         self._run(which, *numbers, *results)
         return results
+
+    @abstractmethod
+    def text(self, *promised: Any) -> Text:
+        """How it is written down."""
 
     @property
     def kept(self) -> bool:
@@ -95,7 +97,8 @@ class Recorded(ABC):
 class Replayed(Recorded):
     """As NumPy's functions one after another."""
 
-    text = Calls
+    def text(self, *promised: Any) -> Text:
+        return Calls(*promised)
 
     def get_ready(self) -> None:
         """Make the arrays that every step uses."""

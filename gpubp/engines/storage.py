@@ -5,6 +5,7 @@ A buffer is used again once its last reader is done, also within one nest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ class Storage:
     ----------
     place : by a promise's index, the array that it is read from
     made : by name: the array it is a view of (None: an array of its own), where it starts there, its shape and dtype
-    of_each : by name: the shape and dtype of what every thread has one of
+    of_each : by name: the shape and dtype of what every part has one of
 
     Raises
     ------
@@ -73,8 +74,17 @@ class Storage:
         base = self.made[name][0] if name in self.made else None
         return name if base is None else self.root(base)
 
+    def region(self, name: str) -> tuple[str, float, float]:
+        """The array that one of that name is a view of, and from where to where."""
+        if name not in self.made or self.made[name][0] is None:
+            return name, 0.0, math.inf
+        base, start, shape, _ = self.made[name]
+        assert base is not None
+        root, before, _ = self.region(base)
+        return root, before + start, before + start + math.prod(shape)
+
     def arrays(self, given: Mapping[str, Array], wanted: Sequence[str], parts: int = 1) -> list[Array]:
-        """The arrays of those names: given ones, new ones, and views of them; of what each of so many threads has,
+        """The arrays of those names: given ones, new ones, and views of them; of what each of so many parts has,
         all in one, with one more axis in front."""
         found: dict[str, Any] = {f"in_{name}": array for name, array in given.items()}
         for name, (base, start, shape, dtype) in self.made.items():

@@ -1,7 +1,8 @@
-"""What the text of a compiled step calls, so that several threads can run it at once: each its part of every array.
+"""What the text of a compiled step calls, so that several threads can run it at once: each some parts of every array.
 
-Part 0, 1, ... of so many parts takes its own rows of a batch, elements of a vector, or columns of a product, the same
-ones every time, so that only steps which read what other parts wrote need to wait for them (``meet``).
+Part 0, 1, ... of so many parts has its own rows of a batch, elements of a vector, or columns of a product, the same
+ones every time, so that a thread waits for others (``meet``) only where a part reads what another one wrote. How many
+parts there are depends on shapes alone, and so do the results; which thread does which part changes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from llvmlite.binding import add_symbol
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["combine", "meet", "mine", "product", "product_of_rows"]
+__all__ = ["combine", "is_wide", "meet", "mine", "product", "product_of_rows"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -66,12 +67,12 @@ def _arrived(typing_context: Any, meeting: Any) -> Any:
 
 
 @_compiled
-def meet(meeting: Any, part: int, parts: int) -> None:
-    """Wait until all parts are here. ``meeting`` (1 + parts, 8), int64: arrivals, then each part's count of those due;
-    8, as what several threads write shouldn't share a cache line."""
-    if parts > 1:
-        due = meeting[1 + part, 0] + parts
-        meeting[1 + part, 0] = due
+def meet(meeting: Any, thread: int, threads: int) -> None:
+    """Wait until all threads are here. ``meeting`` (1 + threads, 8), int64: arrivals, then each thread's count of those
+    due; 8, as what several threads write shouldn't share a cache line."""
+    if threads > 1:
+        due = meeting[1 + thread, 0] + threads
+        meeting[1 + thread, 0] = due
         _arrive(meeting)
         spins = 0
         while _arrived(meeting) < due:
@@ -161,15 +162,19 @@ def product(a: Any, a_turned: bool, b: Any, b_turned: bool, out: Any, part: int,
         _gemm(a, 0, a_turned, b, b_first, b_turned, out, first, out.shape[0], end - first, k)
 
 
+@_inlined
+def is_wide(out: Any) -> Any:
+    """Whether a product's columns are cut rather than its rows: BLAS has less to rearrange where the longer side is."""
+    return out.shape[0] < out.shape[1]
+
+
 @_compiled
-def product_of_rows(a: Any, b: Any, b_turned: bool, out: Any, meeting: Any, part: int, parts: int) -> None:
-    """out = a b, or a b', to and from parts that have worked and will work on their rows alone."""
-    if out.shape[0] >= out.shape[1]:
+def product_of_rows(a: Any, b: Any, b_turned: bool, out: Any, part: int, parts: int) -> None:
+    """The part's rows of out = a b, or a b'; its columns where ``is_wide``."""
+    if is_wide(out):
+        product(a, False, b, b_turned, out, part, parts)
+    else:
         n, k = out.shape[1], a.shape[1]
         first, end = _start(out.shape[0], part, parts), _start(out.shape[0], part + 1, parts)
         if end > first:
             _gemm(a, first * k, False, b, 0, b_turned, out, first * n, end - first, n, k)
-    else:  # BLAS has less to rearrange where the longer side is cut
-        meet(meeting, part, parts)
-        product(a, False, b, b_turned, out, part, parts)
-        meet(meeting, part, parts)

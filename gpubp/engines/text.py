@@ -45,7 +45,7 @@ class Text(ABC):
         self.source = self.write(results, given)
 
     def arguments(self, given: Mapping[str, Array], parts: int = 1) -> list[Array]:
-        """What the text is given beside ``every_step``, for so many threads: inputs by name, and new buffers."""
+        """What the text is given beside ``every_step``, for so many parts: inputs by name, and new buffers."""
         return self.storage.arrays(given, self.wanted, parts)
 
     @abstractmethod
