@@ -11,14 +11,14 @@ import pytest
 pytest.importorskip("hypothesis", reason="Hypothesis is not installed: ci/test adds it")
 
 import gpubp
-from benchmarks.fuzz import COMPILED, RECORDED, STEP_BY_STEP, Way
+from benchmarks.fuzz import IN_PARTS, RECORDED, STEP_BY_STEP, WHOLE, Way
 from gpubp.callbacks import TrainingState
 from gpubp.engines import compiled
 
 N = 33
 WAYS = [STEP_BY_STEP, *RECORDED]
 if find_spec("numba") and find_spec("scipy"):  # of the extra fast
-    WAYS += COMPILED
+    WAYS += [*IN_PARTS, *WHOLE]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_an_epochs_cost_is_that_of_the_weights_before_it(
     Y = rng.integers(0, 3, N) if cost == "cross_entropy" else rng.standard_normal((N, 3))
     s = np.where(rng.random(N) < 0.2, 0.0, rng.uniform(0.5, 2.0, N)) if weighted else None
     w, kept = net.init(0, dtype="float64"), Kept()
-    with way.chosen() as said:
+    with way.chosen() as how:
         run = gpubp.train(
             net,
             X,
@@ -61,11 +61,10 @@ def test_an_epochs_cost_is_that_of_the_weights_before_it(
             optimizer="adam(learning_rate=0.05)",
             l2=0.1,  # which the history leaves out
             callbacks=[kept],
-            device="cpu",
-            threads=way.threads,
             progress=False,
+            **how,
         )
-    assert way.used(said)
+    assert run.computed.startswith(way.computed)
     costs = [float(net.cost(before, X, Y, sample_weight=s)) for before in [w, *kept.w[:-1]]]
     assert len(set(costs)) == 6
     np.testing.assert_allclose(run.history["cost"], costs, rtol=1e-12)

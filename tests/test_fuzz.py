@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("hypothesis", reason="Hypothesis is not installed: ci/test adds it")
-from hypothesis import find, given, seed, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 import gpubp
 from benchmarks import fuzz
 from benchmarks._random_trainings import KNOWN, Own, PerNode, Training, read, trainings
-from benchmarks.fuzz import COMPILED, RECORDED, Mismatch, Outcome, Tally, Way, agree, search
+from benchmarks.fuzz import IN_PARTS, RECORDED, WHOLE, Mismatch, Outcome, Tally, Way, agree, search
 from gpubp import activations, costs, optimizers
 from gpubp.engines import compiled
-
-WAYS = [*RECORDED]
-if find_spec("numba") and find_spec("scipy"):  # of the extra fast
-    WAYS += COMPILED
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +32,14 @@ def test_recorded_trainings(dtype: str, number: int) -> None:
     search(trainings(dtype), RECORDED, seed=number, examples=75)
 
 
-@pytest.mark.parametrize(("dtype", "number"), [("float64", 5), ("float32", 6)])
-def test_compiled_trainings(dtype: str, number: int) -> None:
+@pytest.mark.parametrize(
+    ("ways", "dtype", "examples"),
+    [(IN_PARTS, "float64", 4), (IN_PARTS, "float32", 3), (WHOLE, "float64", 3)],
+    ids=lambda value: value[0].name if isinstance(value, tuple) else str(value),
+)
+def test_compiled_trainings(ways: tuple[Way, ...], dtype: str, examples: int) -> None:
     pytest.importorskip("numba", reason="numba is not installed: ci/test adds it")
-    search(trainings(dtype), COMPILED, seed=number, examples=5)
+    search(trainings(dtype), ways, seed=5, examples=examples)
 
 
 @pytest.mark.parametrize("own", KNOWN, ids=repr)
@@ -67,30 +65,42 @@ def test_a_training_is_its_repr(training: Training) -> None:
     assert read(repr(training)) == training
 
 
-def wanted(check: Any) -> Training:
-    """The smallest training of that kind."""
-    found: Training = find(trainings(), check, settings=settings(max_examples=5000, database=None))
-    return found
+def test_everything_is_drawn() -> None:
+    seen: set[Any] = set()
 
+    @settings(max_examples=400, deadline=None, database=None)
+    @seed(8)
+    @given(trainings())
+    def collect(t: Training) -> None:
+        for sigma in (t.input, *t.hidden, t.output):
+            seen.add(sigma.partition("(")[0] if isinstance(sigma, str) else type(sigma))
+            seen.add(isinstance(sigma, Own) and bool(sigma.pullback) and "own pullback")
+        seen.update({t.cost.partition("(")[0], type(t.optimizer).__name__.lower(), t.layout, t.targets})
+        seen.update({t.weights, t.metric, t.sizes[0] == 1 and "column", t.rows == 1 and "row", len(t.sizes)})
+        seen.add(t.rows > t.batch_size and t.rows % t.batch_size > 0 and "rest")
+        seen.add(t.batch_size > t.rows and "larger batch")
+        seen.update(
+            {name for name in ("l1", "l2", "clip_norm", "bias", "watched", "zeros") if getattr(t, name)}
+        )
+        assert t.epochs * -(-t.rows // t.batch_size) <= 5
 
-@pytest.mark.parametrize("name", activations.names())
-def test_every_activation_is_drawn(name: str) -> None:
-    def has(training: Training) -> bool:
-        return any(isinstance(sigma, str) and sigma.startswith(name) for sigma in training.hidden)
-
-    assert has(wanted(has))
-
-
-def test_everything_else_is_drawn() -> None:
-    wanted(lambda t: any(isinstance(sigma, PerNode) for sigma in t.hidden))
-    wanted(lambda t: any(isinstance(sigma, Own) and sigma.pullback for sigma in t.hidden))
-    for cost in costs.names():
-        wanted(lambda t, cost=cost: t.cost.startswith(cost) and t.output is not None)
-    for name in optimizers.names():
-        wanted(lambda t, name=name: type(t.optimizer).__name__.lower() == name)
-    wanted(lambda t: t.rows % t.batch_size and t.rows > t.batch_size > 1 and callable(t.optimizer.learning_rate))
-    wanted(lambda t: t.batch_size > t.rows and t.layout == "F" and t.l1 and t.clip_norm)
-    wanted(lambda t: t.weights == "some zero" and t.rows > 16 and t.targets == "labels")
+    collect()
+    wanted = {*activations.names(), *costs.names(), *optimizers.names(), Own, PerNode, "own pullback", "rest"}
+    wanted |= {
+        "C",
+        "F",
+        "strided",
+        "read-only",
+        "floats",
+        "zeros and ones",
+        "bytes",
+        "labels",
+        "column",
+        "row",
+    }
+    wanted |= {"some", "some zero", "auto", "accuracy", "r2", None, "larger batch", *range(2, 7)}
+    wanted |= {"l1", "l2", "clip_norm", "bias", "watched", "zeros"}
+    assert wanted <= seen
 
 
 def shifted(monkeypatch: pytest.MonkeyPatch, name: str, size: float) -> None:
@@ -99,7 +109,7 @@ def shifted(monkeypatch: pytest.MonkeyPatch, name: str, size: float) -> None:
 
     def wrong(training: Training, net: gpubp.Network, data: Any, way: Way, moved: Any = None) -> Outcome:
         found = right(training, net, data, way, moved)
-        if way.kind == "recorded" and name in found.values:
+        if way.compile == "recorded" and name in found.values:
             values = found.values[name] = found.values[name].copy()
             values[values.size // 2] += size * max(np.max(np.abs(values)), 0.0 if name == "weights" else 1.0)
         return found
@@ -145,14 +155,18 @@ def test_a_mismatch_says_how_to_have_it_again(monkeypatch: pytest.MonkeyPatch, c
 def test_what_rounding_alone_amplifies_is_no_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
     # two targets above and two below: their gradient is what rounding left of a sum that is 0
     def noisy(training: Training, net: gpubp.Network, data: Any, way: Way, moved: Any = None) -> Outcome:
-        rng = np.random.default_rng(1) if way.kind == "recorded" else moved
-        return right(training, net, data, fuzz.STEP_BY_STEP, rng)._replace(used=True)
+        rng = np.random.default_rng(1) if way.compile == "recorded" else moved
+        return right(training, net, data, fuzz.STEP_BY_STEP, rng)
 
     right = fuzz.outcome
     monkeypatch.setattr(fuzz, "outcome", noisy)
     tally = Tally()
     tiny = optimizers.RMSprop(0.5, epsilon=1e-15)
     for number in range(20):
-        agree(Training((1, 1), cost="absolute_error", optimizer=tiny, rows=4, batch_size=4, seed=number), RECORDED, tally)
+        agree(
+            Training((1, 1), cost="absolute_error", optimizer=tiny, rows=4, batch_size=4, seed=number),
+            RECORDED,
+            tally,
+        )
     assert tally.trainings == 20
     assert 0 < tally.amplified < 20
