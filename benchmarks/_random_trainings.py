@@ -287,7 +287,8 @@ def sigmas(draw: Draw, n: int, kinds: Sequence[str]) -> Sigma:
     if kind == "own":
         own: Own = draw(owns())
         return own
-    runs, left = [], n
+    runs: list[tuple[str | Own, int]] = []
+    left = n
     while left:
         run = draw(st.integers(1, left)) if len(runs) < 4 else left
         runs.append((draw(named(alone=True) | owns(alone=True)), run))

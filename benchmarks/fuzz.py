@@ -7,9 +7,10 @@ When two ways agree. In float64, at most 5 steps: every weight to 1e-9 of the la
 themselves or of 1, the larger of both. In float32, one step of SGD: the same with 1e-4. A step that ends in NaN or inf
 must do so in both, at the same batch. Where a training is over these bounds, rounding alone may have been amplified (a
 kink that a value happens to lie on, Adam's division by what rounding left of a sum that cancels): step by step is then
-repeated 20 times with X and the first weights moved by up to two, and every gradient by up to four units in the last
-place (of the gradient's largest), and 100 times the largest change that this makes is allowed on top. Such trainings
-are counted as amplified. All others show any fault larger than the bounds.
+repeated 20 times with X and the first weights moved by up to two units in the last place, and every W's and b's
+gradient by up to four of its largest element's; 100 times the largest change that this makes is allowed on top. Such
+trainings are counted as amplified. Planted in one weight of 232 random trainings, a fault of 1e-8 of the largest (in
+float32 1e-3) was seen in all of them, one of 2e-9 (2e-4) in 227; of 39 others, most of them alike, in all but two.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Way(NamedTuple):
     @property
     def computed(self) -> str:
         """How the attribute of that name of a run begins."""
-        return {False: "step by step", True: "compiled"}.get(self.compile, str(self.compile))  # type: ignore[call-overload,no-any-return]
+        return {"recorded": "recorded", True: "compiled"}.get(self.compile, "step by step")
 
 
 STEP_BY_STEP = Way("step by step")
@@ -140,16 +141,19 @@ class _Listener(_Watcher):
 
 
 class _Moved:
-    """An optimizer whose gradients are moved by up to four units in the last place of the largest."""
+    """An optimizer whose gradients are moved: each W's and b's by up to four units in the last place of its largest
+    element. What is 0 stays so, as nodes that are off have no rounding."""
 
-    def __init__(self, optimizer: Any, rng: Any) -> None:
-        self.optimizer, self.rng = optimizer, rng
+    def __init__(self, optimizer: Any, net: Network, rng: Any) -> None:
+        self.optimizer, self.net, self.rng = optimizer, net, rng
         self.learning_rate, self.init = optimizer.learning_rate, optimizer.init
 
     def step(self, w: Array, g: Array, state: Any) -> tuple[Array, Any]:
-        unit = 4.0 * float(np.finfo(g.dtype).eps * np.max(np.abs(g)))
-        noise = (unit * self.rng.uniform(-1.0, 1.0, g.shape)).astype(g.dtype)
-        return self.optimizer.step(w, np.where(g != 0, g + noise, g), state)  # type: ignore[no-any-return]
+        g = g.copy()
+        for part in [part for layer in self.net.layers(g) for part in layer if part is not None]:
+            unit = 4.0 * float(np.finfo(g.dtype).eps * np.max(np.abs(part)))
+            part += np.where(part != 0, unit * self.rng.uniform(-1.0, 1.0, part.shape), 0.0).astype(g.dtype)
+        return self.optimizer.step(w, g, state)  # type: ignore[no-any-return]
 
 
 def outcome(training: Training, net: Network, data: Data, way: Way, moved: Any = None) -> Outcome:
@@ -158,7 +162,7 @@ def outcome(training: Training, net: Network, data: Data, way: Way, moved: Any =
     if moved is not None:
         unit = 2.0 * float(np.finfo(X.dtype).eps)
         X, w = ((a * (1.0 + unit * moved.uniform(-1.0, 1.0, a.shape))).astype(a.dtype) for a in (X, w))
-        options["optimizer"] = _Moved(training.optimizer, moved)
+        options["optimizer"] = _Moved(training.optimizer, net, moved)
     watcher = (_Listener if training.watched else _Watcher)(w)
     with way.chosen() as how:
         try:

@@ -118,11 +118,11 @@ def shifted(monkeypatch: pytest.MonkeyPatch, name: str, size: float) -> None:
     monkeypatch.setattr(fuzz, "outcome", wrong)
 
 
-@pytest.mark.parametrize(("dtype", "size"), [("float64", 2e-9), ("float32", 2e-4)])
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 1e-8), ("float32", 1e-3)])
 @pytest.mark.parametrize("name", ["weights", "cost"])
 def test_small_faults_are_seen(name: str, dtype: str, size: float, monkeypatch: pytest.MonkeyPatch) -> None:
     shifted(monkeypatch, name, size)
-    seen = []
+    seen: list[str] = []
 
     @settings(max_examples=50, deadline=None, database=None)
     @seed(8)
@@ -131,12 +131,15 @@ def test_small_faults_are_seen(name: str, dtype: str, size: float, monkeypatch: 
         try:
             agree(training, RECORDED[:1], tally)
         except Mismatch as error:
-            assert f"{name}[" in str(error)
-            seen.append(training)
+            seen.append(str(error))
 
     tally = Tally()
     count()
-    assert len(seen) >= 0.95 * (50 - tally.diverged)
+    left_out = tally.not_recorded + (tally.diverged if name == "cost" else 0)
+    # but for those where rounding alone does as much
+    assert tally.trainings - left_out <= 0.05 * 50
+    assert len(seen) >= 20
+    assert all(f"recorded: {name}" in said for said in seen)
 
 
 def test_a_mismatch_says_how_to_have_it_again(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -152,21 +155,35 @@ def test_a_mismatch_says_how_to_have_it_again(monkeypatch: pytest.MonkeyPatch, c
     assert "mismatch: recorded: weights" in capsys.readouterr().out
 
 
+# a saturated output, and Adam's quotient of what is left of its gradients
+CHAOTIC = Training(
+    (15, 8, 15, 4, 34, 15),
+    hidden=("softsign", "gelu", "exp", "exp"),
+    input="sigmoid",
+    cost="binary_cross_entropy",
+    bias=False,
+    optimizer=optimizers.AdamW(0.1, beta1=0.0, beta2=0.9, weight_decay=0.5),
+    rows=5,
+    batch_size=3,
+    epochs=2,
+    targets="bytes",
+    zeros=True,
+    w_scale=2.0,
+    clip_norm=100.0,
+    seed=629,
+)
+
+
 def test_what_rounding_alone_amplifies_is_no_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
-    # two targets above and two below: their gradient is what rounding left of a sum that is 0
-    def noisy(training: Training, net: gpubp.Network, data: Any, way: Way, moved: Any = None) -> Outcome:
+    def moved_too(training: Training, net: gpubp.Network, data: Any, way: Way, moved: Any = None) -> Outcome:
         rng = np.random.default_rng(1) if way.compile == "recorded" else moved
         return right(training, net, data, fuzz.STEP_BY_STEP, rng)
 
     right = fuzz.outcome
-    monkeypatch.setattr(fuzz, "outcome", noisy)
+    monkeypatch.setattr(fuzz, "outcome", moved_too)
     tally = Tally()
-    tiny = optimizers.RMSprop(0.5, epsilon=1e-15)
-    for number in range(20):
-        agree(
-            Training((1, 1), cost="absolute_error", optimizer=tiny, rows=4, batch_size=4, seed=number),
-            RECORDED,
-            tally,
-        )
-    assert tally.trainings == 20
-    assert 0 < tally.amplified < 20
+    agree(CHAOTIC, RECORDED, tally)
+    assert tally.amplified == 1
+    shifted(monkeypatch, "weights", 1e-2)
+    with pytest.raises(Mismatch):
+        agree(CHAOTIC, RECORDED)
