@@ -155,6 +155,13 @@ def test_a_mismatch_says_how_to_have_it_again(monkeypatch: pytest.MonkeyPatch, c
     assert "mismatch: recorded: weights" in capsys.readouterr().out
 
 
+def test_the_command_counts_what_it_compared(capsys: Any) -> None:
+    assert fuzz.main(["--recorded", "12", "--compiled", "0", "--workers", "1", "--seed", "3"]) == 0
+    printed = capsys.readouterr()
+    assert "12 trainings, 0 chunks with a mismatch" in printed.out
+    assert "12/12" in printed.err
+
+
 # a saturated output, and Adam's quotient of what is left of its gradients
 CHAOTIC = Training(
     (15, 8, 15, 4, 34, 15),
