@@ -391,7 +391,9 @@ def run(chunks: Sequence[Chunk], workers: int) -> int:
     total, start = Tally(), time.perf_counter()
     context = multiprocessing.get_context("spawn")
     done, wrong = context.Value("q", 0), 0
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     with (
+        mock.patch.dict(os.environ, one_thread),  # the workers' NumPy starts with it
         context.Pool(workers, _start, (done,)) as pool,
         tqdm(
             total=sum(chunk.examples for chunk in chunks), unit="training", file=sys.stderr, mininterval=0.5
@@ -452,8 +454,6 @@ def main(given: Sequence[str] | None = None) -> int:
     if options.compiled and not parts:
         print("nothing is compiled: that needs the extra fast, and the CPU", file=sys.stderr)
         options.compiled = 0
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # the workers' NumPy starts with it
     chunks = _chunks([parts, parts, parts, whole], options.compiled, CHUNK["compiled"], options.seed)
     chunks += _chunks([recorded], options.recorded, CHUNK["recorded"], options.seed)
     return 1 if run(chunks, options.workers) else 0
