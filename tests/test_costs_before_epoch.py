@@ -37,9 +37,9 @@ class Kept:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: str(way.name))
-@pytest.mark.parametrize("cost", ["squared_error", "cross_entropy"])
-@pytest.mark.parametrize("batch_size", [N, 1000])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("cost", "batch_size", "weighted"), [("squared_error", N, False), ("cross_entropy", 1000, True)]
+)
 def test_an_epochs_cost_is_that_of_the_weights_before_it(
     way: Way, cost: str, batch_size: int, weighted: bool
 ) -> None:
