@@ -232,7 +232,11 @@ def agree(training: Training, ways: Sequence[Way], tally: Tally | None = None) -
                 if was is not None and not np.array_equal(was, a):
                     raise Mismatch("what was given has been changed")
     except Exception as error:
-        told = str(error) if isinstance(error, Mismatch) else "".join(traceback.format_exception(error))
+        told = (
+            str(error)
+            if isinstance(error, Mismatch)
+            else "".join(traceback.format_exception(error, limit=-2, chain=False))
+        )
         raise Mismatch(f"{way.name}: {told}\n{_again(training, way)}") from error
     tally.trainings += 1
     tally.diverged += wanted.where is not None
