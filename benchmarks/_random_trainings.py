@@ -256,7 +256,7 @@ def owns(draw: Draw, alone: bool = False) -> Own:
         found: Own = draw(st.sampled_from(by_itself))
         return found
     value = draw(texts("p", 3))
-    if "p" not in value.replace("xp.ones_like(p)", "").replace("xp.", "").replace("imum", ""):
+    if "p" not in value.replace("xp.ones_like(p)", "").replace("xp.", ""):
         value = f"({value}) + p"  # what doesn't read p leaves nothing to record
     reads = draw(st.sampled_from(["p", "q", "pq"]))
     if alone or draw(st.booleans()):
