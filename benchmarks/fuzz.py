@@ -43,7 +43,7 @@ from gpubp._devices import to_numpy
 from gpubp._network import Network
 from gpubp._typing import Array
 from gpubp.callbacks import TrainingState
-from gpubp.engines import call_nests, compiled
+from gpubp.engines import call_nests, code_cache
 
 __all__ = [
     "IN_PARTS",
@@ -78,7 +78,8 @@ class Way(NamedTuple):
     @contextmanager
     def chosen(self) -> Iterator[dict[str, Any]]:
         """While it is open, these options of ``train`` compute in this way."""
-        shared = mock.patch.object(_threads, "_SHARED_FROM", 0.0 if self.in_parts else math.inf)
+        bound = 0.0 if self.in_parts else math.inf
+        shared = mock.patch.multiple(_threads, _SHARED_FROM=bound, _MORE_FROM=bound)
         with mock.patch.object(call_nests, "_BLOCK", self.block), shared:
             yield {"compile": self.compile, "threads": self.threads, "device": self.device}
 
@@ -379,7 +380,7 @@ def _work(chunk: Chunk) -> tuple[Tally, str | None]:
     tally = Tally()
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(compiled, "_cache_folder", return_value=Path(folder)),
+        mock.patch.object(code_cache, "folder", return_value=Path(folder)),
     ):
         try:
             search(trainings(chunk.dtype), chunk.ways, chunk.seed, chunk.examples, tally, _count)

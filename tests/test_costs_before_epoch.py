@@ -13,7 +13,7 @@ pytest.importorskip("hypothesis", reason="Hypothesis is not installed: ci/test a
 import gpubp
 from benchmarks.fuzz import IN_PARTS, RECORDED, STEP_BY_STEP, WHOLE, Way
 from gpubp.callbacks import TrainingState
-from gpubp.engines import compiled
+from gpubp.engines import code_cache
 
 N = 33
 WAYS = [STEP_BY_STEP, *RECORDED]
@@ -23,7 +23,7 @@ if find_spec("numba") and find_spec("scipy"):  # of the extra fast
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_cache_folder", lambda: tmp_path_factory.getbasetemp() / "steps")
+    monkeypatch.setattr(code_cache, "folder", lambda: tmp_path_factory.getbasetemp() / "steps")
 
 
 class Kept:

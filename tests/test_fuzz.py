@@ -16,12 +16,12 @@ from benchmarks import fuzz
 from benchmarks._random_trainings import KNOWN, Own, PerNode, Training, read, trainings
 from benchmarks.fuzz import IN_PARTS, RECORDED, WHOLE, Mismatch, Outcome, Tally, Way, agree, search
 from gpubp import activations, costs, optimizers
-from gpubp.engines import compiled
+from gpubp.engines import code_cache
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_cache_folder", lambda: tmp_path_factory.getbasetemp() / "steps")
+    monkeypatch.setattr(code_cache, "folder", lambda: tmp_path_factory.getbasetemp() / "steps")
 
 
 # 300 trainings recorded and 10 compiled, in parts that workers share
