@@ -19,7 +19,7 @@ from gpubp._data import Rows, index, permutation, take
 from gpubp._descent import Descent, Done
 from gpubp._devices import Device, device_of, to_numpy
 from gpubp._network import Network
-from gpubp._threads import Team, limited
+from gpubp._threads import Team, limited, products_take
 from gpubp._typing import Array, Namespace
 from gpubp.callbacks import ProgressBar, TrainingState
 from gpubp.engines import Generic, Numpy, engine_for
@@ -67,7 +67,8 @@ class Run:
     best_epoch : the epoch that ``w`` is from, the last finished one if Ctrl-C or a callback came within the next; 0 for
         the first weights
     stopped : "epochs", "patience", "callback" or "interrupted"
-    computed : how: "step by step", "recorded", or "compiled, 2 threads"; see ``compile`` of ``train``
+    computed : how (``compile`` of ``train``): "step by step", "recorded", or "compiled, 2 threads", as many as took
+        part at most; "recorded, products by 2 threads of BLAS" where these can change bits
     """
 
     net: Network
@@ -174,19 +175,30 @@ class Loop:
                 bar.close()
         finished = len(state.history["epoch"])
         w, epoch = (state.w, finished) if best is None else (best[2], best[1])
-        return Run(self.net, w, state.history, self.device, epoch, stopped, self.descent.way)
+        return Run(self.net, w, state.history, self.device, epoch, stopped, self.computed)
 
     @contextmanager
     def few_threads(self) -> Iterator[None]:
-        if self.threads is None and type(self.engine) is not Numpy:  # another library's business
+        """While it is open, as many threads compute as should; ``computed`` says which."""
+        self.computed = self.descent.way
+        if type(self.engine) is not Numpy and self.threads is None:  # another library's business
             yield
             return
         operations = 6.0 * self.batch_size * self.net.n_weights
-        with limited(self.threads, operations), Team(self.threads, operations) as team:
-            for each in self.descent.recorded.values():
-                if isinstance(each, Compiled):
-                    each.team = team
+        compiled = [each for each in self.descent.recorded.values() if isinstance(each, Compiled)]
+        if not compiled:
+            products = products_take(self.threads, operations)
+            if products != 1:
+                self.computed += f", products by {products or 'the'} threads of BLAS"
+            with limited(self.threads, operations):
+                yield
+            return
+        # NumPy's products, of a validation, take one, so that no bits depend on how many there are
+        with Team(self.threads, operations) as team, limited(1, operations):
+            for each in compiled:
+                each.team = team
             yield
+            self.computed += f", {team.most} thread{'s' * (team.most > 1)}"
 
     def epoch(self, state: TrainingState, on_batch: list[Any], keys: _CtrlC) -> tuple[str, list[Done]]:
         """One pass: why it stopped, and what came of its steps."""

@@ -19,10 +19,10 @@ __all__ = ["Choice", "Team", "limited", "parts_of", "products_take"]
 
 logger = logging.getLogger("gpubp")
 
-# Measured on two cores: below, two threads gain nothing, and lose threefold where the cores are busy.
-_SHARED_FROM = 8e6  # floating-point operations a step
-# Teams were measured on two cores, and cut a product along one side only: more threads are BLAS's own.
-_PARTS = 4
+# Floating-point operations a step. Measured on two cores: below, two threads gain nothing, and lose threefold where the
+# cores are busy.
+_SHARED_FROM = 8e6
+_MORE_FROM = 8e9  # from here on, to cut products in four costs little
 _FAR = 2**62  # more than ever meet
 
 _TRIAL = 0.01  # seconds of a trial at least
@@ -36,19 +36,15 @@ _WORSE = 1.5  # times as slow: something else runs, so fewer threads are tried a
 
 def parts_of(operations: float) -> int:
     """Into how many parts the work of a compiled step of so many floating-point operations is cut."""
-    return 1 if operations < _SHARED_FROM else _PARTS
-
-
-def products_take(threads: int | None, operations: float, compiled: bool) -> int:
-    """How many threads BLAS shares a product among by itself, where ``train`` is given ``threads``; 0: nobody knows.
-    The bits of a run depend on it where it isn't 1."""
-    pool = _BLAS.threads()
-    if pool == 0:
-        return 0
-    size = threads or pool
-    if parts_of(operations) == 1 and (compiled or threads is None):
+    if operations < _SHARED_FROM:
         return 1
-    return 1 if compiled and size <= _PARTS else size
+    return 2 if operations < _MORE_FROM else 4
+
+
+def products_take(threads: int | None, operations: float) -> int:
+    """How many threads BLAS shares a product of NumPy's among, where ``train`` is given ``threads``; 0: nobody knows.
+    The bits of a run depend on it where it isn't 1."""
+    return threads or (1 if operations < _SHARED_FROM else _BLAS.threads())
 
 
 def limited(threads: int | None, operations: float) -> AbstractContextManager[None]:
@@ -285,14 +281,15 @@ class Team:
     ----------
     threads : how many at most; None: as many as BLAS takes
     operations : of a step, by which it is cut
+
+    Attributes
+    ----------
+    most : how many took part in a call at most
     """
 
     def __init__(self, threads: int | None, operations: float) -> None:
-        parts, pool = parts_of(operations), _BLAS.threads()
-        size = threads or pool
-        # more threads than parts share one product after the other, by BLAS
-        self._by_blas = pool == 0 or (parts > 1 and size > parts)
-        most = 1 if self._by_blas else min(size, parts)
+        parts = parts_of(operations)
+        self.most, most = 1, min(threads or _BLAS.threads() or 1, parts)
         # only numbers with fewer parts for the busiest thread
         self._choice = Choice(
             [n for n in range(1, most + 1) if n == 1 or -(-parts // n) < -(-parts // (n - 1))]
@@ -312,13 +309,11 @@ class Team:
                 worker.thread.join()
 
     def __call__(self, function: Callable[..., None], parts: int, steps: int, *arguments: Any) -> None:
-        if self._by_blas:
-            function(0, 1, parts, _meeting(1), steps, *arguments)
-            return
         with _BLAS.limit(1, compiled=True):
             start = time.perf_counter()
             threads = self._shared(min(self._choice.threads, parts), function, parts, (steps, *arguments))
             self._choice.told(threads, steps, time.perf_counter() - start)
+        self.most = max(self.most, threads)
 
     def at_once(self, steps: int) -> int:
         """How many of so many steps the next call should do: few where it is a trial."""

@@ -74,9 +74,10 @@ def train(
     patience : stop after so many epochs without a lower validation cost
     callbacks : objects with ``on_batch_end(state)`` and/or ``on_epoch_end(state)``; see ``gpubp.callbacks``
     progress : show a progress bar on stderr
-    threads : how many share a matrix product of NumPy's or, up to 4 of them, a whole step where steps are compiled, at
-        most; None is as the machine is set, but one where steps are too small to share. Compiled steps give the same
-        bits whatever their number, and give threads back where others keep the cores busy; NumPy's products don't.
+    threads : how many share a matrix product of NumPy's or, where steps are compiled, a whole step, at most; None is as
+        the machine is set, but one where steps are too small to share. Compiled steps are cut by their size into 1, 2
+        or 4 parts, which as many threads at most can share, and give the same bits whatever their number: they take
+        fewer where others keep the cores busy. NumPy's products may give other bits by another number of threads.
     compile : how steps are computed on NumPy's arrays, to equal results but for rounding. False: step by step.
         "recorded": written down once, as NumPy's functions on arrays made beforehand. True: compiled by numba (the
         extra ``fast``). None chooses by an estimate of the run, t = 6e-11 epochs n n_weights + 1e-4 steps: compiled

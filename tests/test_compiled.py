@@ -24,7 +24,7 @@ from gpubp.engines.program import Program
 pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
 pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'gpubp[fast]'")
 from gpubp._data import Rows
-from gpubp.engines import compiled, elementary, plan, storage, team
+from gpubp.engines import code_cache, compiled, elementary, plan, storage, team
 from gpubp.engines import program as program_text
 
 
@@ -36,7 +36,7 @@ def data(net: gpubp.Network) -> tuple[Array, Array]:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_cache_folder", lambda: tmp_path_factory.getbasetemp() / "steps")
+    monkeypatch.setattr(code_cache, "folder", lambda: tmp_path_factory.getbasetemp() / "steps")
 
 
 def numbers(low: float, high: float, *more: float) -> Array:
@@ -120,26 +120,14 @@ def test_users_formulas_are_compiled_or_run_as_they_are(
         caplog.clear()
 
 
-def test_a_cache_that_cant_be_written_costs_time_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(compiled, "_cache_folder", lambda: tmp_path / "file" / "folder")
-    with caplog.at_level(logging.INFO, "gpubp"):
-        module = compiled._module("def run():\n    return 3\n")
-    assert "compiled steps aren't kept" in caplog.text
-    assert module.run() == 3
-
-
 def test_steps_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(code_cache, "folder", lambda: tmp_path)
     monkeypatch.setenv("GPUBP_COMPILE", "always")
     compiled._compiled.cache_clear()
     net = gpubp.Network((3, 1))
     X, Y = data(net)
     gpubp.train(net, X, Y, epochs=1, device="cpu", progress=False)
-    assert list(tmp_path.glob("gpubp_*.py"))
-    assert list(tmp_path.rglob("*.nbi"))
+    assert list(tmp_path.glob("gpubp_*.code"))
 
 
 def test_numba_is_loaded_only_where_a_run_is_long(monkeypatch: pytest.MonkeyPatch) -> None:

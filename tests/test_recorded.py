@@ -6,6 +6,7 @@ import importlib.util
 import math
 import sys
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import gpubp
 from benchmarks._cases import GRID, Case
 from gpubp import _descent, _threads, activations, costs, optimizers
 from gpubp._typing import Array
-from gpubp.engines import Generic, call_nests, compiled, lazy
+from gpubp.engines import Generic, call_nests, code_cache, lazy
 from gpubp.engines.call_nests import blocks
 from gpubp.engines.calls import Calls
 from gpubp.engines.lazy import Batch, Graph, Promise
@@ -36,20 +37,21 @@ class Way(NamedTuple):
     def choose(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         """The options of train."""
         monkeypatch.setattr(call_nests, "_BLOCK", self.block)
-        monkeypatch.setattr(_threads, "_SHARED_FROM", 0.0 if self.in_parts else math.inf)
+        for bound in ("_SHARED_FROM", "_MORE_FROM"):
+            monkeypatch.setattr(_threads, bound, 0.0 if self.in_parts else math.inf)
         return {"compile": self.compile, "threads": self.threads, "device": "cpu", "progress": False}
 
 
-STEP_BY_STEP = Way(False)
+STEP_BY_STEP, WHOLE = Way(False), Way(True)
 WAYS = [Way("recorded"), Way("recorded", block=300)]
 if importlib.util.find_spec("numba") and importlib.util.find_spec("scipy"):  # of the extra fast
-    WAYS += [Way(True), *(Way(True, threads, in_parts=True) for threads in (1, 2, 3))]
+    WAYS += [Way(True, threads, in_parts=True) for threads in (1, 2, 3)]  # from one compile
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_cache_folder", lambda: tmp_path_factory.getbasetemp() / "steps")
+    monkeypatch.setattr(code_cache, "folder", lambda: tmp_path_factory.getbasetemp() / "steps")
 
 
 def data(net: gpubp.Network, dtype: str, rows: int = ROWS) -> tuple[Array, Array]:
@@ -66,12 +68,16 @@ def data(net: gpubp.Network, dtype: str, rows: int = ROWS) -> tuple[Array, Array
 
 
 def same_by_every_way(
-    net: gpubp.Network, monkeypatch: pytest.MonkeyPatch, dtype: str = "float64", **more: Any
+    net: gpubp.Network,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str = "float64",
+    ways: Sequence[Way] = WAYS,
+    **more: Any,
 ) -> None:
     """Train step by step, and by every other way; the same must come out, but for rounding."""
     X, Y = data(net, dtype)
     runs = []
-    for way in (STEP_BY_STEP, *WAYS):
+    for way in (STEP_BY_STEP, *ways):
         options = {"epochs": 3, "batch_size": 16, **way.choose(monkeypatch), **more}
         runs.append(gpubp.train(net, X, Y, **options))
         assert runs[-1].computed.partition(",")[0] == _descent._ASKED[way.compile]
@@ -81,7 +87,7 @@ def same_by_every_way(
         np.testing.assert_allclose(other.w, first.w, rtol, atol)
         for name in ("cost", "metric", "learning_rate") if more.get("metric", "auto") else ("cost",):
             np.testing.assert_allclose(other.history[name], first.history[name], rtol, atol)
-    in_parts = [run for run, way in zip(others, WAYS, strict=True) if way.in_parts]
+    in_parts = [run for run, way in zip(others, ways, strict=True) if way.in_parts]
     for run in in_parts[1:]:  # bits don't depend on the number of threads
         np.testing.assert_array_equal(run.w, in_parts[0].w)
         assert run.history["cost"] == in_parts[0].history["cost"]
@@ -140,7 +146,7 @@ def test_every_option(cost: str, more: dict[str, Any], monkeypatch: pytest.Monke
     ids=repr,
 )
 def test_every_kind_of_network(net: gpubp.Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    same_by_every_way(net, monkeypatch)
+    same_by_every_way(net, monkeypatch, ways=[*WAYS, *[WHOLE][: len(WAYS) - 2]])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

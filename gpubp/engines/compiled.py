@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import logging
-import os
 import sys
 from collections.abc import Callable
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
 from gpubp._typing import Array
+from gpubp.engines import code_cache
 from gpubp.engines.program import Program
 from gpubp.engines.recorded import Recorded, Untraceable
 from gpubp.engines.text import Text
@@ -24,6 +21,7 @@ __all__ = ["Alone", "Compiled", "Team"]
 
 logger = logging.getLogger("gpubp")
 
+_LONGEST = 2**31 - 1  # of a matrix's sides, as SciPy's BLAS is given 32-bit integers
 _NOBODY = np.zeros((2, 8), np.int64)
 
 
@@ -70,16 +68,19 @@ class Compiled(Recorded):
     @property
     def kept(self) -> bool:
         """Whether this was compiled on this machine before, for whatever sizes."""
-        return (_cache_folder() / f"{_title(self.source)}.py").exists()
+        return code_cache.has(self.source)
 
     def get_ready(self) -> None:
         """Compile.
 
         Raises
         ------
-        ImportError : numba or SciPy isn't there, or refuses this NumPy
-        Untraceable : numba can't compile it
+        ImportError : numba or SciPy isn't there, refuses this NumPy, or is told not to compile
+        Untraceable : numba can't compile it, or arrays are too long for BLAS
         """
+        longest = max((max(array.shape) for array in self.arguments if array.ndim > 1), default=0)
+        if longest > _LONGEST:
+            raise Untraceable(f"BLAS counts to {_LONGEST}, an array has a side of {longest}")
         _compiled(self.source)
         from numba.core.errors import NumbaError
 
@@ -103,54 +104,13 @@ class Compiled(Recorded):
 @lru_cache(maxsize=64)
 def _compiled(source: str) -> Any:
     import numba
-    import scipy.linalg  # noqa: F401 -- numba's products are SciPy's
 
-    module = _module(source)
+    if numba.config.DISABLE_JIT:
+        raise ImportError("NUMBA_DISABLE_JIT is set")
+    module = ModuleType(code_cache.name_of(source))
+    exec(compile(source, module.__name__, "exec"), module.__dict__)
+    sys.modules[module.__name__] = module  # numba asks for it by name
+    run = numba.njit(error_model="numpy", nogil=True)(module.run)
+    code_cache.keep(run, source)
     logger.info("training steps are compiled: %s", module.__name__)
-    return numba.njit(error_model="numpy", cache=hasattr(module, "__file__"), nogil=True)(module.run)
-
-
-@cache
-def _beneath() -> str:
-    """The text of what is compiled with every step."""
-    names = ("elementary.py", "team.py")
-    return "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
-
-
-def _title(source: str) -> str:
-    return f"gpubp_{hashlib.sha256((source + _beneath()).encode()).hexdigest()[:16]}"
-
-
-def _module(source: str) -> ModuleType:
-    """The source as a module: of a file in the user's cache, as numba keeps machine code beside files; where none can
-    be written, of memory, and compiled anew by every process."""
-    name = _title(source)
-    try:
-        path = _cache_folder() / f"{name}.py"
-        if not path.exists() or path.read_text(encoding="utf-8") != source:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_suffix(f".{os.getpid()}.part")
-            beside.write_text(source, encoding="utf-8")
-            beside.replace(path)
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
-        logger.info("compiled steps aren't kept: %s", error)
-        module = ModuleType(name)
-        exec(compile(source, name, "exec"), module.__dict__)
-        return module
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # numba asks for it by name
-    spec.loader.exec_module(module)
-    return module
-
-
-def _cache_folder() -> Path:
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "gpubp"
+    return run

@@ -149,7 +149,8 @@ class Promise:
         return _each("({} ** {})", base, self)
 
     def __neg__(self) -> Promise:
-        return _each("(-{})", self)
+        # not NumPy's negative, which is wrong where operand and result both have gaps (seen in 2.4.6)
+        return self * -1.0
 
     def __lt__(self, other: Any) -> Promise:
         return _each("({} < {})", self, other, dtype=bool)

@@ -47,7 +47,6 @@ ELEMENTWISE = {
             "!=": "not_equal",
         }.items()
     },
-    "(-{})": _ufunc("negative", 1),
     # NumPy wants ``out`` by name here
     "({1} if {0} < {1} else {0})": _ufunc("maximum", 2, named=True),
     "({0} if {0} >= {1} or {0} != {0} else {1})": _ufunc("maximum", 2, named=True),

@@ -8,6 +8,7 @@ parts there are depends on shapes alone, and so do the results; which thread doe
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -16,12 +17,15 @@ import numba
 from llvmlite import ir
 from llvmlite.binding import add_symbol
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import get_cython_function_address, intrinsic
+from scipy.linalg import cython_blas
 
 __all__ = ["combine", "is_wide", "meet", "mine", "product", "product_of_rows"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+# as SciPy declares it: two letters; m, n, k; alpha, then a, b, each with its width; beta, out, its width
+_GEMM = f"void ({'char *, ' * 2}{'int *, ' * 3}number *, {'number *, int *, ' * 2}number *, number *, int *)"
 _UNIT = 4  # a share is a multiple of it, but for the last: BLAS takes rows by fours at least
 _SPINS = 4096  # some microseconds; who waits longer gives up the core, as others may need it
 
@@ -35,12 +39,28 @@ def _inlined(function: _Function) -> _Function:
     return cast(_Function, numba.njit(error_model="numpy", forceinline=True)(function))
 
 
+def _blas(name: str) -> int:
+    """The address of SciPy's ``sgemm`` or ``dgemm``, of the BLAS that numba's own products are of."""
+    # by a new object, as others may use ctypes' own with other types
+    told = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+    try:
+        signature = told(cython_blas.__pyx_capi__[name]).decode()
+        address: int = get_cython_function_address("scipy.linalg.cython_blas", name)
+    except (AttributeError, KeyError, ValueError) as error:
+        raise ImportError(f"SciPy must have the BLAS function {name}: {error}") from error
+    if re.sub(r"\b(float|double|__pyx_t_\w+_[sd]) \*", "number *", signature) != _GEMM:
+        raise ImportError(f"SciPy's {name} must be {_GEMM}, got {signature}: install another SciPy")
+    return address
+
+
 # by its address, as a name that the linker didn't find would end the process
 _windows = sys.platform == "win32"
 _yield = getattr(
     ctypes.CDLL("kernel32" if _windows else None), "SwitchToThread" if _windows else "sched_yield"
 )
 add_symbol("gpubp_give_way", ctypes.cast(_yield, ctypes.c_void_p).value)
+for _name in ("sgemm", "dgemm"):
+    add_symbol(f"gpubp_{_name}", _blas(_name))
 _give_way = types.ExternalFunction("gpubp_give_way", types.intc())
 
 
@@ -121,32 +141,31 @@ def _gemm(
     of rows."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        char, pointer = ir.IntType(8), ir.IntType(8).as_pointer()
-        number = context.get_value_type(out.dtype)
+        char, whole, number = ir.IntType(8), ir.IntType(32), context.get_value_type(out.dtype)
+        pointer = char.as_pointer()
 
         def from_element(which: int) -> tuple[Any, Any]:
             array = context.make_array(signature.args[which])(context, builder, args[which])
             start = builder.gep(array.data, [args[which + 1]])
-            return builder.bitcast(start, pointer), cgutils.unpack_tuple(builder, array.shape)[1]
+            return builder.bitcast(start, pointer), size(cgutils.unpack_tuple(builder, array.shape)[1])
 
-        def constant(value: float) -> Any:
-            return builder.bitcast(cgutils.alloca_once_value(builder, ir.Constant(number, value)), pointer)
+        def at(value: Any) -> Any:
+            return builder.bitcast(cgutils.alloca_once_value(builder, value), pointer)
+
+        def size(value: Any) -> Any:
+            return at(builder.trunc(value, whole))  # Compiled refuses larger ones
 
         def turned(flag: Any) -> Any:
-            return builder.select(flag, ir.Constant(char, ord("t")), ir.Constant(char, ord("n")))
+            return at(builder.select(flag, ir.Constant(char, ord("t")), ir.Constant(char, ord("n"))))
 
-        one, zero = constant(1.0), constant(0.0)
+        one, zero = at(ir.Constant(number, 1.0)), at(ir.Constant(number, 0.0))
         (a_data, a_width), (b_data, b_width), (out_data, out_width) = map(from_element, (0, 3, 6))
-        kind = ir.Constant(char, ord("s" if out.dtype == types.float32 else "d"))
         # the factors change places, as BLAS goes by columns
-        values = [kind, turned(args[5]), turned(args[2]), args[9], args[8], args[10], one, b_data, b_width]
-        values += [a_data, a_width, zero, out_data, out_width]
-        gemm = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.IntType(32), [value.type for value in values]),
-            "numba_xxgemm",
-        )
-        builder.call(gemm, values)
+        values = [turned(args[5]), turned(args[2]), size(args[9]), size(args[8]), size(args[10]), one]
+        values += [b_data, b_width, a_data, a_width, zero, out_data, out_width]
+        name = "gpubp_sgemm" if out.dtype == types.float32 else "gpubp_dgemm"
+        as_it_is = ir.FunctionType(ir.VoidType(), [pointer] * len(values))
+        builder.call(cgutils.get_or_insert_function(builder.module, as_it_is, name), values)
         return context.get_dummy_value()
 
     numbers = types.intp
