@@ -452,6 +452,20 @@ def test_threads_that_bring_nothing_are_given_back() -> None:
     assert sum(took for threads, took in calls if threads == 1) > 0.7 * total
 
 
+@pytest.mark.parametrize(("seconds_of_two", "chosen"), [(0.05, 1), (0.001, 2)])
+def test_a_team_measures_its_calls(seconds_of_two: float, chosen: int) -> None:
+    by_threads = {1: 0, 2: 0}
+
+    def share(thread: int, threads: int, parts: int, meeting: Any, steps: int) -> None:
+        time.sleep(steps * (0.002 if threads == 1 else seconds_of_two))
+        by_threads[threads] += steps * (thread == 0)
+
+    with Team(2, 1e9) as team:
+        for _ in range(30):
+            team(share, 2, team.at_once(8))
+    assert by_threads[chosen] > 3 * by_threads[3 - chosen]
+
+
 def test_times_that_tell_nothing_change_nothing() -> None:
     choice = Choice([1, 2])
     for told in [(1, 0, 5.0), (2, 10, 5.0), (1, 1, 0.0), (1, 1, 0.0)]:
