@@ -120,6 +120,13 @@ def log1p(xp: Namespace, z: Array) -> Array:
     return xp.log(1.0 + z) if dtype_kind(xp, z.dtype) == "complex" else xp.log1p(z)
 
 
+def native(array: Array) -> Array:
+    """The array in the machine's own order of bytes: NumPy's of the other order is copied, all else is as it came."""
+    if not isinstance(array, np.ndarray) or array.dtype.isnative:
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
+
+
 @cache
 def dtype_kind(xp: Namespace, dtype: Any) -> str | None:
     """ "real" for float32 and float64, "complex" for complex floating dtypes, else None; kept, as libraries take
