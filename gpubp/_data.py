@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,7 +13,7 @@ from gpubp._checks import REALS, Interval
 from gpubp._devices import Device, device_of, native_device, to_numpy
 from gpubp._devices import device as named_device
 from gpubp._network import Network
-from gpubp._special import dtype_kind, long_mean, long_sum, native
+from gpubp._special import dtype_kind, largest_to_square, long_mean, long_sum, native
 from gpubp._typing import Array
 from gpubp.engines import engine_for
 
@@ -79,7 +78,7 @@ class Standardizer:
         bad = to_numpy(~(xp.isfinite(mean) & xp.isfinite(scale)))
         if bad.any():
             raise ValueError(
-                f"X must differ from its mean by less than {_root(X.dtype):.1e} to be squared in {X.dtype}, got larger "
+                f"X must differ from its mean by less than {largest_to_square(X.dtype):.1e} to be squared in {X.dtype}, got larger "
                 f"numbers in column {bad.argmax()}: scale them"
             )
         # A column that differs by rounding alone is constant too.
@@ -314,9 +313,9 @@ def _weighted(x: Array, y: Array, s: Array, n: int, name: str, dtype: str) -> tu
     # Sums of weights are multiplied by costs and squared errors, in this dtype.
     with np.errstate(over="ignore"):
         total = host.sum(dtype=np.float64)
-    if total > _root(dtype):
+    if total > largest_to_square(dtype):
         raise ValueError(
-            f"{name} must have a sum of at most {_root(dtype):.1e} in {dtype}, got {total:.1e}: scale the weights down, as "
+            f"{name} must have a sum of at most {largest_to_square(dtype):.1e} in {dtype}, got {total:.1e}: scale the weights down, as "
             "their ratios alone count"
         )
     if kept.size < n:
@@ -393,8 +392,3 @@ def _narrowed(name: str, array: Array, dtype: str) -> Array:
     if not bool(xp.all(xp.isfinite(array))):
         raise ValueError(f"{name} must fit float32, got larger numbers: scale them, or give dtype='float64'")
     return array
-
-
-def _root(dtype: Any) -> float:
-    """The largest number that can be squared in that dtype, of any library."""
-    return math.sqrt(np.finfo(str(dtype).rpartition(".")[2]).max)

@@ -97,7 +97,7 @@ def test_round_trips(tmp_path: Path, net: Network, dtype: str) -> None:
     gpubp.save(str(tmp_path / "a"), net, w, scaler=scaler, labels=list(labels))
     loaded = gpubp.load(str(tmp_path / "a"))
     assert same(loaded, net, w, scaler, labels)
-    assert isinstance(loaded, tuple)
+    assert len(list(loaded)) == 4
     loaded.w[:] = 0.0  # the caller's own
     assert os.listdir(tmp_path) == ["a"]
 
@@ -508,7 +508,7 @@ def test_nothing_is_unpickled(file: Path, tmp_path: Path) -> None:
 def test_missing_files_and_devices(file: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         gpubp.load(tmp_path / "none")
-    with pytest.raises(OSError, match=r"irectory|denied"):
+    with pytest.raises(CheckpointError, match=r" must be a regular file, got a folder: copy the contents"):
         gpubp.load(tmp_path)
     with pytest.raises(FileNotFoundError):
         gpubp.save(tmp_path / "none" / "a", NET, W)
