@@ -120,18 +120,18 @@ def save(
     labels: Sequence[Any] | None = None,
     features: Sequence[str] | None = None,
 ) -> None:
-    """Write a network, its weights w (n_weights,), the scaler of its inputs, its classes' names and its n_0 inputs' names
-    to one file.
+    """Write a network, its weights w (n_weights,), the scaler of its inputs, and the names of its classes and of its
+    n_0 inputs to one file.
 
-    The file is there whole or not at all: it is written beside ``path``, flushed to disk, and put in its place, with the
-    mode and owner of a file that was there. What a killed save left beside it is removed. Links are followed, and a FIFO
-    or device is written to as by ``open``.
+    The file is there whole or not at all: it is written beside ``path``, flushed to disk, and put in its place, with
+    the mode and owner of a file that was there. What a killed save left beside it is removed. Links are followed, and
+    a FIFO or device is written to as by ``open``.
 
     Raises
     ------
-    ValueError : w or the scaler of another shape than the network's or not finite; a weight above the square root of its
-        dtype's largest number, 1.8e19 in float32 and 1.3e154 in float64, with which costs would overflow; as many labels
-        as outputs are needed (two for one output), and n_0 features, all different and none empty
+    ValueError : w or the scaler of another shape than the network's or not finite; a weight above the square root of
+        its dtype's largest number, 1.8e19 in float32 and 1.3e154 in float64, with which costs would overflow; as many
+        labels as outputs are needed (two for one output), and n_0 features, all different and none empty
     TypeError : a label that is neither text nor a number, or a feature that isn't text
     OSError : the file can't be written
     """
@@ -180,8 +180,8 @@ def load(
 ) -> Saved:
     """Read what ``save`` wrote; weights and scaler go to ``device``.
 
-    The header is read and checked first, against the network that it describes and the size of the file; then each array
-    is read into its place. That takes no more memory than w and the scaler.
+    The header is read and checked first, against the network that it describes and the size of the file; then each
+    array is read into its place. That takes no more memory than w and the scaler.
 
     ``activations`` and ``costs`` give the user-made parts that the file names.
 
@@ -235,7 +235,7 @@ class _Declared(NamedTuple):
 
 
 def _header(file: BufferedReader, path: object) -> tuple[dict[str, str], dict[str, _Declared]]:
-    """The file's own description, and its arrays in the order in which they follow: eight bytes of length, then JSON."""
+    """The file's own description, and its arrays in their order: eight bytes of length, then JSON."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     length = int.from_bytes(start, "little")
@@ -370,14 +370,14 @@ def _check_kinds(net: Network, arrays: Mapping[str, Any], refusal: type[ValueErr
     scaler = {"scaler.mean", "scaler.scale"}
     if set(arrays) not in (set(shapes), set(shapes) | scaler):
         raise refusal(f"a model needs the arrays {', '.join(shapes)}, got {', '.join(sorted(arrays))}")
-    kinds = {array.dtype for name, array in arrays.items() if name in shapes}
+    kinds = _DTYPES["F32"], _DTYPES["F64"]
     for name, array in arrays.items():
         wanted = shapes.get(name, net.sizes[:1])
         if array.shape != wanted:
             raise refusal(
                 f"{name} must have shape {wanted}, got {array.shape}: it belongs to another network"
             )
-        if array.dtype not in (_DTYPES["F32"], _DTYPES["F64"]) or len(kinds) > 1:
+        if array.dtype not in kinds or (name in shapes and array.dtype != arrays["W0"].dtype):
             raise refusal(
                 f"{name} must be float32 or float64 like every weight, got {array.dtype}: convert it"
             )
@@ -392,8 +392,8 @@ def _check_values(arrays: Mapping[str, Any], refusal: type[ValueError]) -> None:
             raise refusal(f"{name} must be finite, got a NaN or inf: train again with a lower learning rate")
         if max(-low, high) > most and not name.startswith("scaler."):
             raise refusal(
-                f"{name} must hold weights of at most {most:.1e}, the square root of {array.dtype}'s largest number, got "
-                f"{max(-low, high):.1e}: train again with a lower learning rate"
+                f"{name} must hold weights of at most {most:.1e}, the square root of {array.dtype}'s largest number, "
+                f"got {max(-low, high):.1e}: train again with a lower learning rate"
             )
         if name == "scaler.scale" and low <= 0:
             raise refusal(f"{name} must be above 0, got 0 or less: fit the scaler anew")

@@ -219,8 +219,9 @@ def _standard(x: NDArray[Any], scaler: Standardizer, dtype: Any) -> NDArray[Any]
         if len(bad):
             i, j = bad[0] + (start, 0)
             raise ValueError(
-                f"features must be within {np.dtype(dtype)}'s range once standardised, got {x[i, j]:g} in row {i}, column "
-                f"{j} (both from 0), of mean {scaler.mean[j]:g} and scale {scaler.scale[j]:g}: mend it, or leave out the row"
+                f"features must be within {np.dtype(dtype)}'s range once standardised, got {x[i, j]:g} in row {i}, "
+                f"column {j} (both from 0), of mean {scaler.mean[j]:g} and scale {scaler.scale[j]:g}: mend it, or "
+                "leave out the row"
             )
     return z
 

@@ -78,8 +78,8 @@ class Standardizer:
         bad = to_numpy(~(xp.isfinite(mean) & xp.isfinite(scale)))
         if bad.any():
             raise ValueError(
-                f"X must differ from its mean by less than {largest_to_square(X.dtype):.1e} to be squared in {X.dtype}, got larger "
-                f"numbers in column {bad.argmax()}: scale them"
+                f"X must differ from its mean by less than {largest_to_square(X.dtype):.1e} to be squared in "
+                f"{X.dtype}, got larger numbers in column {bad.argmax()}: scale them"
             )
         # A column that differs by rounding alone is constant too.
         level = xp.max(xp.abs(X), axis=0) * (10.0 * float(xp.finfo(X.dtype).eps))
@@ -315,8 +315,8 @@ def _weighted(x: Array, y: Array, s: Array, n: int, name: str, dtype: str) -> tu
         total = host.sum(dtype=np.float64)
     if total > largest_to_square(dtype):
         raise ValueError(
-            f"{name} must have a sum of at most {largest_to_square(dtype):.1e} in {dtype}, got {total:.1e}: scale the weights down, as "
-            "their ratios alone count"
+            f"{name} must have a sum of at most {largest_to_square(dtype):.1e} in {dtype}, got {total:.1e}: scale the "
+            "weights down, as their ratios alone count"
         )
     if kept.size < n:
         x, y, s = _take(x, kept), _take(y, kept), _take(s, kept)

@@ -35,7 +35,7 @@ def open_regular(path: str | os.PathLike[str], refusal: type[ValueError] = Value
     """
     _check_regular(path, os.stat(path).st_mode, refusal)
     nonblock = getattr(os, "O_NONBLOCK", 0)  # should a FIFO have taken its place meanwhile
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblock))
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblock))  # noqa: SIM115
     try:
         _check_regular(path, os.fstat(file.fileno()).st_mode, refusal)
     except ValueError:

@@ -282,8 +282,8 @@ class Network:
         w : (n_weights,)
         x : (B, n_0)
         y : (B, n_L), (B,) where n_L = 1, or integer classes (B,) for "cross_entropy"
-        sample_weight : s (B,); for "mean" its sum must be finite and not 0, or C and the gradient are NaN (which NumPy's
-            arrays are refused for: asking others would wait for their device)
+        sample_weight : s (B,); for "mean" its sum must be finite and not 0: NumPy arrays are refused else, with others
+            C and the gradient are NaN, as to look at a value would wait for the device
         reduction : C is sum_i c_i / B for "mean", or sum_i s_i c_i / sum_i s_i with sample weights; sum_i c_i or
             sum_i s_i c_i for "sum". ``Delta[j]`` is dC/dp_j and so carries the 1/B of a mean; unweighted, "sum" makes
             each of its rows that example's own chain.

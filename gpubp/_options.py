@@ -40,7 +40,8 @@ task:
   else regression; --task overrides.
 
 Features are standardised (uint8 ones, taken for pixels, by one common scale); mean and scale
-are kept in the model file, and the names of a CSV file's columns. The test rows are the same for every seed, so that runs compare.
+are kept in the model file, and the names of a CSV file's columns. The test rows are the same
+for every seed, so that runs compare.
 Ctrl-C once ends the training and saves the best weights so far.
 
 examples:

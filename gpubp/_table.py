@@ -25,8 +25,8 @@ _SEPARATORS = ",;\t"
 class Table(NamedTuple):
     """What a network is trained on: features ``x`` (n, n_0) and target ``y`` (n,), numbers or text.
 
-    ``features`` are the names of a CSV file's columns in ``x``; ``x_test`` and ``y_test`` are there where the file brings
-    its own test part.
+    ``features`` are the names of a CSV file's columns in ``x``; ``x_test`` and ``y_test`` are there where the file
+    brings its own test part.
     """
 
     x: NDArray[Any]
@@ -220,7 +220,10 @@ def read_table(
     if "x_test" not in arrays:
         return table
     x, y = arrays["x_test"], _pick(path, arrays, "y_test")
-    test = _matrix(x, f"{path}, x_test", dtype, table.x.shape[1]), _vector(y, len(x), f"{path}, y_test", dtype)
+    test = (
+        _matrix(x, f"{path}, x_test", dtype, table.x.shape[1]),
+        _vector(y, len(x), f"{path}, y_test", dtype),
+    )
     return table._replace(x_test=test[0], y_test=test[1])
 
 
@@ -234,8 +237,8 @@ def read_features(
 ) -> NDArray[Any]:
     """Read rows to predict, (n, n_0), numbers that fit ``dtype``: CSV, .npz (x, X or x_test) or .npy.
 
-    A CSV file has the model's ``features`` as columns, by name, or, where one of them has no names, n_0 columns in their
-    order; and it may have the target column where it is named.
+    A CSV file has the model's ``features`` as columns, by name, or, where one of them has no names, n_0 columns in
+    their order; and it may have the target column where it is named.
 
     Raises
     ------
@@ -272,7 +275,9 @@ def read_rows(
     ------
     OSError, ValueError : as ``read_table``, or another number of features, or a class that the model doesn't know
     """
-    table = read_table([path], target, "classification" if labels else "regression", header, features=features)
+    table = read_table(
+        [path], target, "classification" if labels else "regression", header, features=features
+    )
     if table.x.shape[1] != n_0:
         raise ValueError(
             f"{path} must have the model's {n_0} features as columns, and the target, got {table.x.shape[1]} besides "
@@ -359,16 +364,16 @@ def _load(path: Path) -> Any:
     """The array of an .npy file, or the arrays of an .npz file by name; nothing is unpickled, and memory is taken only
     for what is there."""
     kind = path.suffix.lower()
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        try:
             _check_declared(path, file)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray) == (kind == ".npy"):
                 return loaded if kind == ".npy" else dict(loaded)
-    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} must be an {kind} file of plain numbers or text, got one that can't be read: {error}"
-        ) from error
+        except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path} must be an {kind} file of plain numbers or text, got one that can't be read: {error}"
+            ) from error
     raise ValueError(f"{path} must be an {kind} file, got the other of NumPy's two kinds: rename it")
 
 
@@ -480,4 +485,6 @@ def _check_range(x: NDArray[Any], where: str, dtype: str) -> None:
     if x.dtype.kind == "f" and not np.isfinite(_narrowed(ends, dtype)).all():
         place = np.argwhere(~np.isfinite(_narrowed(x, dtype)))[0]
         spelled = ", ".join(f"{axis} {k}" for axis, k in zip(("row", "column"), place, strict=False))
-        raise ValueError(f"{where} must be within {dtype}'s range, got {x[tuple(place)]:g} in {spelled} (from 0)")
+        raise ValueError(
+            f"{where} must be within {dtype}'s range, got {x[tuple(place)]:g} in {spelled} (from 0)"
+        )

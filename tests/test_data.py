@@ -101,7 +101,8 @@ def test_numbers_too_large_to_be_squared_are_refused() -> None:
     for dtype, large, most in (("float64", 1e200, r"1.3e\+154"), ("float32", 1e25, r"1.8e\+19")):
         x = np.array([[1.0, large], [2.0, -large]], dtype)
         with pytest.raises(
-            ValueError, match=rf"less than {most} to be squared in {dtype}, got larger numbers in column 1: scale"
+            ValueError,
+            match=rf"less than {most} to be squared in {dtype}, got larger numbers in column 1: scale",
         ):
             Standardizer.fit(x)
 

@@ -292,10 +292,10 @@ def tags(page: str) -> list[Any]:
     """The page as a browser takes it apart, without its text and what sets letters in it."""
     found: list[Any] = []
     letters = {"var", "sub", "sup", "mark"}
-    reader = HTMLParser()
-    reader.handle_starttag = lambda tag, more: found.append((tag, more))  # type: ignore[method-assign]
-    reader.handle_endtag = lambda tag: found.append((tag, ()))  # type: ignore[method-assign]
-    reader.handle_comment = lambda data: found.append(("comment", data))  # type: ignore[method-assign]
+    reader: Any = HTMLParser()
+    reader.handle_starttag = lambda tag, more: found.append((tag, more))
+    reader.handle_endtag = lambda tag: found.append((tag, ()))
+    reader.handle_comment = lambda data: found.append(("comment", data))
     reader.feed(page)
     return [(tag, more) for tag, more in found if tag not in letters]
 

@@ -14,7 +14,6 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import gpubp
@@ -198,7 +197,11 @@ def part(folder: Path, system: str = "", name: str = "model", age: float = 0.0) 
 
 def test_parts_of_the_dead_are_swept(tmp_path: Path) -> None:
     dead = part(tmp_path)
-    kept = [part(tmp_path, "0123abcd", age=23 * 3600), part(tmp_path, name="model2"), tmp_path / ".model.part"]
+    kept = [
+        part(tmp_path, "0123abcd", age=23 * 3600),
+        part(tmp_path, name="model2"),
+        tmp_path / ".model.part",
+    ]
     kept[2].write_bytes(b"")
     elsewhere = tmp_path / f".model.{_system()}00000000.part"
     elsewhere.symlink_to(kept[1])
@@ -241,7 +244,8 @@ def test_without_locks_only_old_parts_are_swept(tmp_path: Path, monkeypatch: pyt
 def test_a_part_taken_for_dead_before_it_was_locked_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locked, sweeps = _files._locked, []
+    sweeps: list[int] = []
+    locked = _files._locked
 
     def slow(number: int) -> bool | None:
         if not sweeps:
@@ -292,11 +296,15 @@ def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
         path = Path("/dev/zero")
     else:
         os.mknod(path, stat.S_IFSOCK | 0o600)
-    with pytest.raises(CheckpointError, match=rf"{path} must be a regular file, got {kind}: copy the contents"):
+    with pytest.raises(
+        CheckpointError, match=rf"{path} must be a regular file, got {kind}: copy the contents"
+    ):
         gpubp.load(path)
 
 
-def test_a_file_that_becomes_a_fifo_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_becomes_a_fifo_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gpubp.save(tmp_path / "a", NET, W)
     os.mkfifo(tmp_path / "fifo")
     look = os.stat

@@ -525,7 +525,8 @@ def test_the_order_of_bytes_makes_no_difference(net: Network, dtype: str) -> Non
         np.testing.assert_array_equal(net.predict(w, x), right.q[-1])
     linear = Network(SIZES, hidden="identity")
     np.testing.assert_array_equal(
-        linear.collapse(batch(linear, NUMPY)["w"].astype(">f8"))[0], linear.collapse(batch(linear, NUMPY)["w"])[0]
+        linear.collapse(batch(linear, NUMPY)["w"].astype(">f8"))[0],
+        linear.collapse(batch(linear, NUMPY)["w"])[0],
     )
 
 

@@ -59,7 +59,9 @@ def test_the_order_of_bytes_makes_no_difference() -> None:
         assert run.history["validation_cost"] == right.history["validation_cost"]
         np.testing.assert_array_equal(run.predict(swapped(x)), right.predict(x))
     labels = np.arange(23) % 2
-    run, right = (fit(f(np.abs(X).round().astype(int)), f(labels), net=CLASSES, w=None) for f in (swapped, lambda a: a))
+    run, right = (
+        fit(f(np.abs(X).round().astype(int)), f(labels), net=CLASSES, w=None) for f in (swapped, lambda a: a)
+    )
     np.testing.assert_array_equal(run.w, right.w)
 
 
