@@ -5,6 +5,7 @@ Results go to stdout, progress and errors to stderr. What a command needs is imp
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from argparse import Namespace
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gpubp._training import Run
 
 _ROWS_AT_ONCE = 8192  # bounds the memory of passes that no gradient follows
+_MOST_NAMES = 2**19  # bytes of columns' names: half of a model file's header
 
 
 class _Parts(NamedTuple):
@@ -86,6 +88,7 @@ def _train(args: Namespace) -> int:
     from gpubp._checkpoint import save
     from gpubp._devices import device, to_numpy
     from gpubp._network import Network
+    from gpubp._special import largest_to_square
     from gpubp._table import classes, is_classification, read_table, some
     from gpubp._training import train
 
@@ -100,7 +103,10 @@ def _train(args: Namespace) -> int:
         optimizer = replace(optimizer, learning_rate=args.learning_rate)
 
     source = " and ".join(map(str, args.files)) or "the bundled digits"
-    table = read_table(args.files, args.target, args.task, args.header) if args.files else _digits()
+    if args.files:
+        table = read_table(args.files, args.target, args.task, args.header, args.dtype)
+    else:
+        table = _digits()
     x, y, parts = _split(table, args.test, args.validation, source)
     classify = is_classification(y) if args.task is None else args.task == "classification"
     _say("data", f"{source}: {len(x):,} rows, {x.shape[1]:,} features")
@@ -116,6 +122,12 @@ def _train(args: Namespace) -> int:
             )
         labels = None
         _say("task", f"regression of {table.target!r}")
+        largest, most = float(np.abs(y).max()), largest_to_square(args.dtype)
+        if 2 * largest > most:  # twice, as its distance from the mean is squared
+            raise ValueError(
+                f"{source}, target {table.target!r}: numbers of at most {most / 2:.1e} are needed to be squared in "
+                f"{args.dtype}, got {largest:.1e}: scale them{', or give --dtype float64' * (args.dtype == 'float32')}"
+            )
         center, scale = float(y[parts.train].mean()), float(y[parts.train].std()) or 1.0
         targets = ((y - center) / scale).astype(args.dtype)
     scaler = _scaler(x[parts.train])
@@ -145,12 +157,20 @@ def _train(args: Namespace) -> int:
     w = to_numpy(run.w)
     if not classify:
         w = _in_units(net, w, center, scale)
-    save(args.output, net, w, scaler=scaler, labels=labels)
+    save(args.output, net, w, scaler=scaler, labels=labels, features=_kept(table.features))
     _say_run(run, len(parts.train), validated)
     if parts.test.size:
         _say("test", _score(_forward(net, w, z[parts.test]), y[parts.test], classify))
     _say("saved", str(args.output))
     return 0
+
+
+def _kept(features: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The names of columns, where a model file has room for them."""
+    if features is not None and len(json.dumps(json.dumps(features))) > _MOST_NAMES:
+        _say("note", "the names of columns are too long to be kept: predict will go by their order")
+        return None
+    return features
 
 
 def _digits() -> Table:
@@ -193,7 +213,16 @@ def _standard(x: NDArray[Any], scaler: Standardizer, dtype: Any) -> NDArray[Any]
     z = np.empty(x.shape, dtype)
     for start in range(0, len(x), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        z[rows] = scaler.apply(x[rows].astype(scaler.mean.dtype))
+        with np.errstate(over="ignore"):
+            z[rows] = scaler.apply(x[rows].astype(scaler.mean.dtype))
+        bad = np.argwhere(~np.isfinite(z[rows]))
+        if len(bad):
+            i, j = bad[0] + (start, 0)
+            raise ValueError(
+                f"features must be within {np.dtype(dtype)}'s range once standardised, got {x[i, j]:g} in row {i}, "
+                f"column {j} (both from 0), of mean {scaler.mean[j]:g} and scale {scaler.scale[j]:g}: mend it, or "
+                "leave out the row"
+            )
     return z
 
 
@@ -233,19 +262,22 @@ def _predict(args: Namespace) -> int:
     from gpubp._checkpoint import load
     from gpubp._table import read_features, write_predictions
 
-    net, w, scaler, labels = load(args.model)
+    saved = load(args.model)
+    net, w, scaler, labels = saved
     n_0 = net.sizes[0]
-    x = _digits().x if args.file is None else read_features(args.file, args.target, n_0, args.header)
+    if args.file is not None:
+        x = read_features(args.file, args.target, n_0, args.header, str(w.dtype), saved.features)
+    else:
+        x = _digits().x
     if x.shape[1] != n_0:
         raise ValueError(
             f"{args.model} takes {n_0} features, the bundled digits have {x.shape[1]}: give a FILE"
         )
     q = _forward(net, w, x.astype(w.dtype) if scaler is None else _standard(x, scaler, w.dtype))
-    classify = net.sigma[-1].name == "softmax"
-    if labels and q.shape[1] == 1:  # two classes, and the probability of the second
-        q, classify = np.concatenate([1 - q, q], axis=1), True
+    if saved.chooses and q.shape[1] == 1:  # two classes, and the probability of the second
+        q = np.concatenate([1 - q, q], axis=1)
     names = np.asarray(labels or [str(k) for k in range(q.shape[1])])
-    if classify:
+    if saved.chooses:
         header = ["prediction", *(f"probability_{name}" for name in names)]
         columns = [names[q.argmax(axis=1)], *q.T]
     else:
@@ -276,7 +308,11 @@ def _plot(args: Namespace) -> int:
         write(args.output, args.kind, saved)
     else:
         source = " and ".join(map(str, args.files)) or "the bundled digits"
-        table = read_table(args.files, args.target, None, args.header) if args.files else _digits()
+        if args.files:
+            dtype = str(saved.w.dtype)
+            table = read_table(args.files, args.target, None, args.header, dtype, saved.features)
+        else:
+            table = _digits()
         x, y = (
             (table.x, table.y)
             if table.x_test is None or table.y_test is None
@@ -360,15 +396,16 @@ def _explain(args: Namespace) -> int:
     from gpubp._table import read_rows
 
     rng = np.random.default_rng(args.seed)
-    scaler, labels = None, None
+    scaler, labels, features = None, None, None
     if args.sizes is None:
-        net, w, scaler, labels = load(args.what[0])
+        saved = load(args.what[0])
+        (net, w, scaler, labels), features = saved, saved.features
     else:
         net, w = _drawn(args, rng, bias=args.bias)
     if args.file is None:
         x, y = rng.standard_normal((args.rows, net.sizes[0])), _targets(net, rng, args.rows)
     else:
-        x, y = read_rows(args.file, args.target, args.rows, net.sizes[0], labels, args.header)
+        x, y = read_rows(args.file, args.target, args.rows, net.sizes[0], labels, args.header, features)
         y = y.astype(np.int64 if net.cost_function.labels else np.float64)
         x = x.astype(np.float64) if scaler is None else _standard(x, scaler, np.float64)
     found = explain(net, w.astype(np.float64), x, y)

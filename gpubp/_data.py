@@ -13,7 +13,7 @@ from gpubp._checks import REALS, Interval
 from gpubp._devices import Device, device_of, native_device, to_numpy
 from gpubp._devices import device as named_device
 from gpubp._network import Network
-from gpubp._special import dtype_kind, long_mean, long_sum
+from gpubp._special import dtype_kind, largest_to_square, long_mean, long_sum, native
 from gpubp._typing import Array
 from gpubp.engines import engine_for
 
@@ -60,9 +60,10 @@ class Standardizer:
 
         Raises
         ------
-        ValueError : X isn't 2-D, has no rows, or holds a non-finite value
+        ValueError : X isn't 2-D, has no rows, holds a non-finite value, or values too large to be squared in its dtype
         TypeError : X isn't float32 or float64
         """
+        X = native(X)
         xp = engine_for(X).xp
         if dtype_kind(xp, X.dtype) != "real":
             raise TypeError(f"X must be float32 or float64, got {X.dtype}: convert it with astype")
@@ -71,19 +72,28 @@ class Standardizer:
                 f"X must have shape (B, n) with B >= 1, got {tuple(X.shape)}: one example per row"
             )
         _check_finite("X", X)
-        mean = long_mean(xp, X)
-        scale = xp.sqrt(long_sum(xp, (X - mean) ** 2) / X.shape[0])
+        with engine_for(X).quiet():
+            mean = long_mean(xp, X)
+            scale = xp.sqrt(long_sum(xp, (X - mean) ** 2) / X.shape[0])
+        bad = to_numpy(~(xp.isfinite(mean) & xp.isfinite(scale)))
+        if bad.any():
+            raise ValueError(
+                f"X must differ from its mean by less than {largest_to_square(X.dtype):.1e} to be squared in "
+                f"{X.dtype}, got larger numbers in column {bad.argmax()}: scale them"
+            )
         # A column that differs by rounding alone is constant too.
         level = xp.max(xp.abs(X), axis=0) * (10.0 * float(xp.finfo(X.dtype).eps))
         return cls(mean, xp.where(scale > level, scale, xp.ones_like(scale)))
 
     def apply(self, X: Array) -> Array:
         """(X - mean) / scale, of X (B, n)."""
+        X = native(X)
         self._check(X)
         return (X - self.mean) / self.scale
 
     def invert(self, Z: Array) -> Array:
         """Z scale + mean, of Z (B, n)."""
+        Z = native(Z)
         self._check(Z)
         return Z * self.scale + self.mean
 
@@ -126,9 +136,10 @@ def dtype_of(X: Array, dtype: str | None) -> str:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32', 'float64' or None, got {dtype!r}: give one of these")
         return dtype
-    if X.dtype == xp.float64:
+    kind = X.dtype.newbyteorder("=") if isinstance(X, np.ndarray) else X.dtype
+    if kind == xp.float64:
         return "float64"
-    if X.dtype == xp.float32 or xp.isdtype(X.dtype, ("bool", "integral")):
+    if kind == xp.float32 or xp.isdtype(X.dtype, ("bool", "integral")):
         return "float32"
     raise TypeError(
         f"X must be float32, float64, integer or boolean, got {X.dtype}: convert it, or give dtype"
@@ -155,6 +166,7 @@ def held_out(validation: Any) -> Rows:
 def first_weights(net: Network, w: Array, target: Device, dtype: str) -> Array:
     """The caller's first weights, copied."""
     net.layers(w)
+    w = native(w)
     _check_real("w", w)
     xp = engine_for(w).xp
     if not bool(xp.all(xp.isfinite(w))):
@@ -189,11 +201,11 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
 
     Raises
     ------
-    ValueError : a shape, a non-finite value, a class out of range, or negative or all-zero weights
+    ValueError : a shape, a non-finite value, a class out of range, or weights that are negative, all zero or too large
     TypeError : not arrays, or of a dtype that isn't a number
     MemoryError : the rows don't fit the device
     """
-    x, y, s = rows
+    x, y, s = rows = Rows(*map(native, rows))
     x_name, y_name, s_name = names
     for name, array in zip(names, rows, strict=True):
         if array is not None or name != s_name:
@@ -218,7 +230,7 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
     if not labels:
         _check_targets(y_name, y, net)
     if s is not None:
-        x, y, s = _weighted(x, y, s, n, s_name)
+        x, y, s = _weighted(x, y, s, n, s_name, dtype)
     _check_fits(target, (x, y, s), dtype, net)
     return Rows(
         _whole_rows(_to(x_name, x, target, dtype)),
@@ -285,18 +297,27 @@ def index(which: Any, like: Array) -> Array:
     return device_of(like).put(which)
 
 
-def _weighted(x: Array, y: Array, s: Array, n: int, name: str) -> tuple[Array, Array, Array]:
+def _weighted(x: Array, y: Array, s: Array, n: int, name: str, dtype: str) -> tuple[Array, Array, Array]:
     if tuple(s.shape) != (n,):
         raise ValueError(
             f"{name} must have shape (n,) with n = {n}, got {tuple(s.shape)}: one weight an example"
         )
     xp = engine_for(s).xp
-    s = xp.astype(s, xp.int8) if xp.isdtype(s.dtype, "bool") else s
+    s = _narrowed(name, xp.astype(s, xp.int8) if xp.isdtype(s.dtype, "bool") else s, dtype)
     if bool(xp.any(s < 0)):
         raise ValueError(f"{name} must hold weights of at least 0, got a negative one: mend it")
-    kept = np.flatnonzero(to_numpy(s != 0))
+    host = to_numpy(s)
+    kept = np.flatnonzero(host)
     if kept.size == 0:
         raise ValueError(f"{name} must hold a weight above 0, got none: give some rows weight")
+    # Sums of weights are multiplied by costs and squared errors, in this dtype.
+    with np.errstate(over="ignore"):
+        total = host.sum(dtype=np.float64)
+    if total > largest_to_square(dtype):
+        raise ValueError(
+            f"{name} must have a sum of at most {largest_to_square(dtype):.1e} in {dtype}, got {total:.1e}: scale the "
+            "weights down, as their ratios alone count"
+        )
     if kept.size < n:
         x, y, s = _take(x, kept), _take(y, kept), _take(s, kept)
     return x, y, s
@@ -355,15 +376,19 @@ def _check_fits(target: Device, arrays: tuple[Array | None, ...], dtype: str, ne
 
 def _to(name: str, array: Array, target: Device, dtype: str) -> Array:
     """On ``target`` in ``dtype``; narrowed before it travels (not every device has float64), widened after."""
-    xp = engine_for(array).xp
-    if dtype == "float32" and array.dtype in (xp.float64, xp.int64, xp.uint64):
-        with np.errstate(over="ignore"):
-            array = xp.astype(array, xp.float32)
-        if not bool(xp.all(xp.isfinite(array))):
-            raise ValueError(
-                f"{name} must fit float32, got larger numbers: scale them, or give dtype='float64'"
-            )
-    moved = target.put(array)
+    moved = target.put(_narrowed(name, array, dtype))
     xp = engine_for(moved).xp
     wanted = getattr(xp, dtype)
     return moved if moved.dtype == wanted else xp.astype(moved, wanted)
+
+
+def _narrowed(name: str, array: Array, dtype: str) -> Array:
+    """In float32 where that is ``dtype`` and its elements are wider."""
+    xp = engine_for(array).xp
+    if dtype != "float32" or array.dtype not in (xp.float64, xp.int64, xp.uint64):
+        return array
+    with np.errstate(over="ignore"):
+        array = xp.astype(array, xp.float32)
+    if not bool(xp.all(xp.isfinite(array))):
+        raise ValueError(f"{name} must fit float32, got larger numbers: scale them, or give dtype='float64'")
+    return array

@@ -18,7 +18,7 @@ import numpy as np
 
 from gpubp import _page, activations, backprop, costs
 from gpubp._devices import to_numpy
-from gpubp._letters import factor, latex_text, number, products, with_numbers
+from gpubp._letters import factor, latex_text, number, printable, products, with_numbers
 from gpubp._network import Network
 from gpubp._terms import Term
 from gpubp._typing import Array
@@ -86,7 +86,7 @@ class Explanation:
         """What a reader must know of the notation, a sentence each."""
         L, B = len(self.net.sizes) - 1, len(self.y)
         one = set(self.net.sizes) == {1}
-        sigmas = ", ".join(f"sigma_{j} = {sigma.name}" for j, sigma in enumerate(self.net.sigma))
+        sigmas = ", ".join(f"sigma_{j} = {printable(sigma.name)}" for j, sigma in enumerate(self.net.sigma))
         delta = "delta" if one else "Delta"
         found = [
             f"B = {B} example{'s' * (B > 1)}, one a row; nodes j = 0..{L}; {self.net.n_weights} weights.",

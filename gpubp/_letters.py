@@ -72,6 +72,11 @@ def latex_matrix(value: Any) -> str:
     return rf"\begin{{bmatrix}} {body} \end{{bmatrix}}"
 
 
+def printable(name: str) -> str:
+    """A name whose control characters, marks of direction and lone surrogates are spelled out, as in ``repr``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def latex_text(words: str) -> str:
     """A sentence: letters as mathematics, all else with its special characters made safe."""
     pieces = _IN_WORDS.split(words)

@@ -15,7 +15,7 @@ from gpubp._devices import check_alike, place
 from gpubp._devices import device as named_device
 from gpubp._layout import Layout
 from gpubp._per_node import PerNode
-from gpubp._special import dtype_kind
+from gpubp._special import dtype_kind, native
 from gpubp._typing import Array, Namespace, NativeDevice
 from gpubp.activations import Activation
 from gpubp.backprop import Chains
@@ -241,6 +241,7 @@ class Network:
         TypeError : w or x of another dtype or library, or not an array
         RuntimeError : w and x on different devices
         """
+        w, x = native(w), native(x)
         engine = self._check(w, x)
         with engine.quiet():
             p, q = zip(*backprop.forward(self, engine, self.layout.views(w), x), strict=True)
@@ -254,6 +255,7 @@ class Network:
         ------
         ValueError : an activation that isn't the identity, or w isn't (n_weights,)
         """
+        w = native(w)
         engine = self._check_w(w)
         for j, sigma in enumerate(self.sigma):
             if set(sigma.parts if isinstance(sigma, PerNode) else [sigma]) != {activations.identity()}:
@@ -265,6 +267,7 @@ class Network:
 
     def predict(self, w: Array, x: Array) -> Array:
         """q_L, (B, n_L), of x (B, n_0). Raises as ``forward`` does."""
+        w, x = native(w), native(x)
         engine = self._check(w, x)
         with engine.quiet():
             return backprop.predict(self, engine, self.layout.views(w), x)
@@ -279,17 +282,19 @@ class Network:
         w : (n_weights,)
         x : (B, n_0)
         y : (B, n_L), (B,) where n_L = 1, or integer classes (B,) for "cross_entropy"
-        sample_weight : s (B,)
+        sample_weight : s (B,); for "mean" its sum must be finite and not 0: NumPy arrays are refused else, with others
+            C and the gradient are NaN, as to look at a value would wait for the device
         reduction : C is sum_i c_i / B for "mean", or sum_i s_i c_i / sum_i s_i with sample weights; sum_i c_i or
             sum_i s_i c_i for "sum". ``Delta[j]`` is dC/dp_j and so carries the 1/B of a mean; unweighted, "sum" makes
             each of its rows that example's own chain.
 
         Raises
         ------
-        ValueError : an argument of another shape, or NumPy classes out of range
+        ValueError : an argument of another shape; NumPy classes out of range, or sample weights without a mean
         TypeError : an argument of another dtype or library, not an array, or complex
         RuntimeError : arrays on different devices
         """
+        w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
         with engine.quiet():
             return backprop.chains(self, engine, w, x, y, sample_weight, reduction)
@@ -298,6 +303,7 @@ class Network:
         self, w: Array, x: Array, y: Array, *, sample_weight: Array | None = None, reduction: str = "mean"
     ) -> Array:
         """C, 0-d, on the device; arguments as for ``backward``."""
+        w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction)
         with engine.quiet():
             return backprop.batch_cost(self, engine, w, x, y, sample_weight, reduction)[0]
@@ -312,6 +318,7 @@ class Network:
         self, w: Array, x: Array, y: Array, *, sample_weight: Array | None = None, reduction: str = "mean"
     ) -> tuple[Array, Array]:
         """(C, dC/dw), keeping less than ``backward`` does; arguments as there."""
+        w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
         with engine.quiet():
             C, g, _ = backprop.cost_and_gradient(self, engine, w, x, y, sample_weight, reduction)
@@ -352,6 +359,14 @@ class Network:
             shape_is("sample_weight", s, (B,), f"(B,) with B = {B}", "one weight an example")
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}: choose one")
+        if reduction == "mean" and isinstance(s, np.ndarray):
+            with engine.quiet():
+                total = s.sum()
+            if total == 0 or not np.isfinite(total):
+                raise ValueError(
+                    f"sample_weight must have a finite sum other than 0 for reduction 'mean', got {total:g}: "
+                    "give some rows weight, or smaller ones"
+                )
         return engine
 
     def _check_y(self, y: Array, w: Array, engine: Generic, B: int, n_L: int) -> None:

@@ -40,7 +40,8 @@ task:
   else regression; --task overrides.
 
 Features are standardised (uint8 ones, taken for pixels, by one common scale); mean and scale
-are kept in the model file. The test rows are the same for every seed, so that runs compare.
+are kept in the model file, and the names of a CSV file's columns. The test rows are the same
+for every seed, so that runs compare.
 Ctrl-C once ends the training and saves the best weights so far.
 
 examples:
@@ -50,9 +51,10 @@ examples:
   gpubp train features.npy target.npy --task regression --learning-rate 0.003
 """
 _PREDICT = """\
-FILE holds the features that the model was trained on, in the same order: CSV (if the target is
-among its columns, name it with --target), .npz (array x, X or x_test) or .npy. A classifier
-gives each row's class and the probability of every class; other models give numbers.
+FILE holds the features that the model was trained on: CSV (if the target is among its columns,
+name it with --target), .npz (array x, X or x_test) or .npy. Columns of a CSV file are found by
+their names, in any order, where the model keeps names, else by their order. A classifier gives
+each row's class and the probability of every class; other models give numbers.
 
 examples:
   gpubp predict model.safetensors new.csv -o predictions.csv
@@ -74,7 +76,8 @@ _EXPLAIN = """\
 Every link of the forward and backward chains with shape, formula and numbers, and each derivative
 beside its central difference; for a saved model, or for sizes with first weights by --seed.
 
-FILE holds rows with their target, as for train; without it the rows are random.
+FILE holds rows with their target, as for train, columns found as for predict; without it the
+rows are random.
 
 examples:
   gpubp explain 3 4 2 --hidden tanh
@@ -94,7 +97,8 @@ kinds:
   plane         the cost over a plane of weights
 
 All but the first two need data with a target: files as for gpubp train (of an .npz file with a
-test part, that part), or the bundled digits. Needs matplotlib: pip install 'gpubp[plot]'.
+test part, that part; columns of a CSV file are found as for predict), or the bundled digits.
+Needs matplotlib: pip install 'gpubp[plot]'.
 
 examples:
   gpubp plot model.safetensors

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
 
 from gpubp import activations, costs
-from gpubp._letters import html, tokens
+from gpubp._letters import html, printable, tokens
 from gpubp._network import Network
 from gpubp._terms import Term
 
@@ -60,7 +61,7 @@ def page(
         "natural": net.natural,
         "linear": f"q[{L}]" not in {term.name for terms in parts.values() for term in terms},
         "sigma": [_own(sigma, activations.get) for sigma in net.sigma],
-        "names": [sigma.name for sigma in net.sigma],
+        "names": [printable(sigma.name) for sigma in net.sigma],
         "cost": _own(net.cost_function, costs.get),
         "steps": steps,
         "matrices": matrices,
@@ -79,9 +80,8 @@ def page(
         "SCRIPT": script,
         "DATA": literal,
     }
-    for name, value in fill.items():
-        document = document.replace(f"@@{name}@@", value)
-    return document
+    # at once, so that what is filled in is never taken for a place to fill
+    return re.sub(r"@@(\w+)@@", lambda place: fill[place[1]], document)
 
 
 def key_of(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -118,6 +119,18 @@ def real(xp: Namespace, z: Array) -> Array:
 def log1p(xp: Namespace, z: Array) -> Array:
     """log(1 + z); CuPy has a log1p for real numbers alone."""
     return xp.log(1.0 + z) if dtype_kind(xp, z.dtype) == "complex" else xp.log1p(z)
+
+
+def largest_to_square(dtype: Any) -> float:
+    """The largest number whose square is still in the range of a floating dtype, of any library."""
+    return math.sqrt(np.finfo(str(dtype).rpartition(".")[2]).max)
+
+
+def native(array: Array) -> Array:
+    """The array in the machine's own order of bytes: NumPy's of the other order is copied, all else is as it came."""
+    if not isinstance(array, np.ndarray) or array.dtype.isnative:
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 @cache

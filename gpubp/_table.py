@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import IO, Any, BinaryIO, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubp._options import MOST_CLASSES
+from gpubp._special import native
 
 _SEPARATORS = ",;\t"
 
@@ -22,24 +25,29 @@ _SEPARATORS = ",;\t"
 class Table(NamedTuple):
     """What a network is trained on: features ``x`` (n, n_0) and target ``y`` (n,), numbers or text.
 
-    ``x_test`` and ``y_test`` are there where the file brings its own test part.
+    ``features`` are the names of a CSV file's columns in ``x``; ``x_test`` and ``y_test`` are there where the file
+    brings its own test part.
     """
 
     x: NDArray[Any]
     y: NDArray[Any]
     target: str
+    features: tuple[str, ...] | None = None
     x_test: NDArray[Any] | None = None
     y_test: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
 class Csv:
-    """The cells of a CSV file, as text; ``lines[i]`` is the line on which row i ends."""
+    """The cells of a CSV file, as text; ``lines[i]`` is the line on which row i ends, ``header`` whether columns have
+    names of their own, ``dtype`` what numbers must fit."""
 
     path: Path
     names: list[str]
     rows: list[list[str]]
     lines: list[int]
+    header: bool
+    dtype: str
 
     def column(self, name: str | None) -> int:
         """The number of the column of that name; the last where ``name`` is None."""
@@ -53,24 +61,50 @@ class Csv:
         return self.names.index(name)
 
     def numbers(self, j: int) -> NDArray[np.float64]:
-        """Column j, every cell a finite number, else a ValueError that names the line and the column."""
+        """Column j, every cell a finite number in the dtype's range, else a ValueError that names line and column."""
         cells = [row[j] for row in self.rows]
         try:
             values = np.fromiter(map(float, cells), np.float64, len(cells))
         except ValueError:
             values = np.full(len(cells), math.nan)
         if np.isfinite(values).all() and "_" not in "".join(cells):  # float reads "1_0" as 10
-            return values
+            beyond = ~np.isfinite(_narrowed(values, self.dtype))
+            if not beyond.any():
+                return values
+            i = int(beyond.argmax())
+            raise self._refusal(i, j, f"a number within {self.dtype}'s range", cells[i])
         i = next(i for i, cell in enumerate(cells) if _fault(cell))
         raise self._refusal(i, j, "a finite number", _fault(cells[i]))
 
-    def features(self, target: int | None) -> NDArray[np.float64]:
-        """Every column but ``target``, (n, n_0)."""
+    def features(
+        self, target: int | None, known: Sequence[str] | None = None
+    ) -> tuple[NDArray[np.float64], tuple[str, ...] | None]:
+        """Every column but ``target``, (n, n_0), and their names if they have some; in the order of the names
+        ``known``, if both are there.
+
+        Raises
+        ------
+        ValueError : columns missing or left over, by name; a cell that is no number
+        """
         wanted = [j for j in range(len(self.names)) if j != target]
+        if self.header and known is not None:
+            own = {self.names[j]: j for j in wanted}
+            missing = [name for name in known if name not in own]
+            extra = [name for name in own if name not in set(known)]
+            if missing or extra:
+                came = [f"no {some(missing)}"] * bool(missing) + [f"{some(extra)} besides"] * bool(extra)
+                remedy = "name the columns as they were when it was trained"
+                if len(extra) == 1:
+                    remedy = f"give --target {extra[0]!r} if that is the target, else leave it out"
+                raise ValueError(
+                    f"{self.path} must have the model's {len(known)} features {some(known)} as columns, got "
+                    f"{' and '.join(came)}: {remedy}"
+                )
+            wanted = [own[name] for name in known]
         x = np.empty((len(self.rows), len(wanted)))
         for i, j in enumerate(wanted):
             x[:, i] = self.numbers(j)
-        return x
+        return x, tuple(self.names[j] for j in wanted) if self.header else None
 
     def labels(self, j: int, task: str | None) -> NDArray[Any]:
         """Column j as a target: numbers where every cell is one, else text; a mix only for classification."""
@@ -92,10 +126,10 @@ class Csv:
         )
 
 
-def read_csv(path: Path, header: bool = True) -> Csv:
+def read_csv(path: Path, header: bool = True, dtype: str = "float64") -> Csv:
     """Read UTF-8 text, separated by whichever of comma, semicolon and tab its first line has most of.
 
-    Without a header the columns are named 1, 2, ... Blank lines are skipped.
+    Without a header the columns are named 1, 2, ... Blank lines are skipped. Numbers will have to fit ``dtype``.
 
     Raises
     ------
@@ -129,7 +163,7 @@ def read_csv(path: Path, header: bool = True) -> Csv:
         _check_header(path, names, lines.pop(0))
     if not rows:
         raise ValueError(f"{path} must have {'a header line and ' * header}rows of data, got no rows")
-    return Csv(path, names, rows, lines)
+    return Csv(path, names, rows, lines, header, dtype)
 
 
 def _check_header(path: Path, names: list[str], line: int) -> None:
@@ -152,60 +186,88 @@ def _check_header(path: Path, names: list[str], line: int) -> None:
             )
 
 
-def read_table(paths: Sequence[Path], target: str | None, task: str | None, header: bool = True) -> Table:
+def read_table(
+    paths: Sequence[Path],
+    target: str | None,
+    task: str | None,
+    header: bool = True,
+    dtype: str = "float64",
+    features: Sequence[str] | None = None,
+) -> Table:
     """Read examples to train on: a CSV file, an .npz file, or two .npy files (features, target).
+
+    Numbers must fit ``dtype``. Where a model's ``features`` are named, a CSV file's columns are taken by name.
 
     Raises
     ------
     OSError, ValueError : a file can't be read, or isn't what is needed; the sentence says where
+    MemoryError : its arrays don't fit the memory
     """
     if len(paths) == 2:
         x, y = (_load(path) for path in paths)
-        return Table(_matrix(x, str(paths[0])), _vector(y, len(x), str(paths[1])), "y")
+        return Table(_matrix(x, str(paths[0]), dtype), _vector(y, len(x), str(paths[1]), dtype), "y")
     (path,) = paths
     if path.suffix.lower() != ".npz":
-        cells = read_csv(path, header)
+        cells = read_csv(path, header, dtype)
         j = cells.column(target)
         if len(cells.names) == 1:
             raise ValueError(f"{path} must have a feature column besides the target, got 1 column")
-        return Table(cells.features(j), cells.labels(j, task), cells.names[j])
+        x, names = cells.features(j, features)
+        return Table(x, cells.labels(j, task), cells.names[j], names)
     arrays = _load(path)
     x, y = _pick(path, arrays, "x", "X", "x_train"), _pick(path, arrays, "y", "Y", "y_train")
-    table = Table(_matrix(x, f"{path}, x"), _vector(y, len(x), f"{path}, y"), "y")
+    table = Table(_matrix(x, f"{path}, x", dtype), _vector(y, len(x), f"{path}, y", dtype), "y")
     if "x_test" not in arrays:
         return table
     x, y = arrays["x_test"], _pick(path, arrays, "y_test")
-    test = _matrix(x, f"{path}, x_test", table.x.shape[1]), _vector(y, len(x), f"{path}, y_test")
+    test = (
+        _matrix(x, f"{path}, x_test", dtype, table.x.shape[1]),
+        _vector(y, len(x), f"{path}, y_test", dtype),
+    )
     return table._replace(x_test=test[0], y_test=test[1])
 
 
-def read_features(path: Path, target: str | None, n_0: int, header: bool = True) -> NDArray[Any]:
-    """Read rows to predict, (n, n_0): CSV, .npz (x, X or x_test) or .npy.
+def read_features(
+    path: Path,
+    target: str | None,
+    n_0: int,
+    header: bool = True,
+    dtype: str = "float64",
+    features: Sequence[str] | None = None,
+) -> NDArray[Any]:
+    """Read rows to predict, (n, n_0), numbers that fit ``dtype``: CSV, .npz (x, X or x_test) or .npy.
 
-    A CSV file has the n_0 features as columns in their order, and may have the target column where it is named.
+    A CSV file has the model's ``features`` as columns, by name, or, where one of them has no names, n_0 columns in
+    their order; and it may have the target column where it is named.
 
     Raises
     ------
-    OSError, ValueError : as ``read_table``
+    OSError, ValueError, MemoryError : as ``read_table``
     """
     if path.suffix.lower() == ".npy":
-        return _matrix(_load(path), str(path), n_0)
+        return _matrix(_load(path), str(path), dtype, n_0)
     if path.suffix.lower() == ".npz":
-        return _matrix(_pick(path, _load(path), "x", "X", "x_test"), str(path), n_0)
-    cells = read_csv(path, header)
+        return _matrix(_pick(path, _load(path), "x", "X", "x_test"), str(path), dtype, n_0)
+    cells = read_csv(path, header, dtype)
     # a target that is named may be missing, since rows to predict often come without
     left_out = cells.names.index(target) if target in cells.names else None
     n = len(cells.names) - (left_out is not None)
-    if n != n_0:
+    if n != n_0 and (features is None or not header):
         remedy = "keep the columns it was trained on"
         if n == n_0 + 1 and left_out is None:
             remedy = "name the target among them with --target"
         raise ValueError(f"{path} must have the model's {n_0} features as columns, got {n}: {remedy}")
-    return cells.features(left_out)
+    return cells.features(left_out, features)[0]
 
 
 def read_rows(
-    path: Path, target: str | None, rows: int, n_0: int, labels: Sequence[str] | None, header: bool = True
+    path: Path,
+    target: str | None,
+    rows: int,
+    n_0: int,
+    labels: Sequence[str] | None,
+    header: bool = True,
+    features: Sequence[str] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The first ``rows`` examples for a model: x (n, n_0) and y (n,), numbers, or each row's place among ``labels``.
 
@@ -213,7 +275,9 @@ def read_rows(
     ------
     OSError, ValueError : as ``read_table``, or another number of features, or a class that the model doesn't know
     """
-    table = read_table([path], target, "classification" if labels else "regression", header)
+    table = read_table(
+        [path], target, "classification" if labels else "regression", header, features=features
+    )
     if table.x.shape[1] != n_0:
         raise ValueError(
             f"{path} must have the model's {n_0} features as columns, and the target, got {table.x.shape[1]} besides "
@@ -297,18 +361,78 @@ def some(names: Sequence[str]) -> str:
 
 
 def _load(path: Path) -> Any:
-    """The array of an .npy file, or the arrays of an .npz file by name; nothing is unpickled."""
+    """The array of an .npy file, or the arrays of an .npz file by name; nothing is unpickled, and memory is taken only
+    for what is there."""
     kind = path.suffix.lower()
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        try:
+            _check_declared(path, file)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray) == (kind == ".npy"):
                 return loaded if kind == ".npy" else dict(loaded)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} must be an {kind} file of plain numbers or text, got one that can't be read"
-        ) from error
+        except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path} must be an {kind} file of plain numbers or text, got one that can't be read: {error}"
+            ) from error
     raise ValueError(f"{path} must be an {kind} file, got the other of NumPy's two kinds: rename it")
+
+
+def _check_declared(path: Path, file: BinaryIO) -> None:
+    """Refuse arrays that are larger than what is stored of them, or, all together, than the memory.
+
+    An .npz file of kilobytes can declare terabytes; they are counted before any of it is expanded.
+    """
+    start = file.read(4)
+    file.seek(0)
+    if start not in (b"PK\3\4", b"PK\5\6"):  # as NumPy tells them apart
+        _declared(file, os.fstat(file.fileno()).st_size)
+        file.seek(0)
+        return
+    total = 0
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{member.filename} is compressed as NumPy doesn't")
+            with archive.open(member) as stored:
+                total += _declared(stored, member.file_size)
+    room = _memory()
+    if room is not None and total > room:
+        raise MemoryError(f"{path} holds arrays of {total} bytes, of memory {room} are free: take fewer rows")
+    file.seek(0)
+
+
+def _declared(file: IO[bytes], size: int) -> int:
+    """The bytes of the array that an .npy file of that size declares, if they are there; reads the header alone."""
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):  # a later one is for names of fields, which numbers don't have
+        raise ValueError(f"version {version} of NumPy's format isn't for plain numbers or text")
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > size - file.tell():
+        raise ValueError(f"shape {shape} of {dtype} takes {needed} bytes, {size - file.tell()} are there")
+    return needed
+
+
+def _memory() -> int | None:
+    """Bytes of memory that are free, or, where the system doesn't say, that there are; None where it says neither."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            name, _, rest = line.partition(":")
+            if name == "MemAvailable":
+                return int(rest.split()[0]) * 1024
+    except OSError:
+        pass
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _narrowed(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
 
 
 def _pick(path: Path, arrays: dict[str, NDArray[Any]], *names: str) -> NDArray[Any]:
@@ -320,34 +444,47 @@ def _pick(path: Path, arrays: dict[str, NDArray[Any]], *names: str) -> NDArray[A
     )
 
 
-def _matrix(x: NDArray[Any], where: str, n_0: int | None = None) -> NDArray[Any]:
-    """Features (n, n_0) as floats, images flattened."""
+def _matrix(x: NDArray[Any], where: str, dtype: str, n_0: int | None = None) -> NDArray[Any]:
+    """Features (n, n_0) as they came, in the machine's order of bytes, images flattened."""
     if x.dtype.kind not in "biuf":
         raise ValueError(f"{where} must hold numbers, got dtype {x.dtype}")
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(
             f"{where} must have shape (n, n_0) or (n, h, w) with n >= 1, got {x.shape}: one example per row"
         )
-    x = x.reshape(len(x), -1)
+    x = native(x.reshape(len(x), -1))
     if n_0 not in (None, x.shape[1]):
         raise ValueError(f"{where} must have {n_0} features, as the model was trained on, got {x.shape[1]}")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         i, j = np.argwhere(~np.isfinite(x))[0]
         raise ValueError(f"{where} must be finite, got NaN or infinity in row {i}, column {j} (both from 0)")
+    _check_range(x, where, dtype)
     return x
 
 
-def _vector(y: NDArray[Any], n: int, where: str) -> NDArray[Any]:
+def _vector(y: NDArray[Any], n: int, where: str, dtype: str) -> NDArray[Any]:
     """A target (n,): text as it is, numbers as float64."""
     if y.shape not in ((n,), (n, 1)):
         raise ValueError(f"{where} must have shape (n,) with n = {n}, one for each row of x, got {y.shape}")
     if y.dtype.kind not in "biufU":
         raise ValueError(f"{where} must hold numbers or text, got dtype {y.dtype}")
-    y = y.reshape(n)
+    y = native(y.reshape(n))
     if y.dtype.kind == "U":
         return y
     if not np.isfinite(y).all():
         raise ValueError(
             f"{where} must be finite, got NaN or infinity in row {np.argmin(np.isfinite(y))} (from 0)"
         )
+    _check_range(y, where, dtype)
     return y.astype(np.float64)
+
+
+def _check_range(x: NDArray[Any], where: str, dtype: str) -> None:
+    """Refuse numbers that are infinite in ``dtype``."""
+    ends = np.array([x.min(), x.max()])
+    if x.dtype.kind == "f" and not np.isfinite(_narrowed(ends, dtype)).all():
+        place = np.argwhere(~np.isfinite(_narrowed(x, dtype)))[0]
+        spelled = ", ".join(f"{axis} {k}" for axis, k in zip(("row", "column"), place, strict=False))
+        raise ValueError(
+            f"{where} must be within {dtype}'s range, got {x[tuple(place)]:g} in {spelled} (from 0)"
+        )

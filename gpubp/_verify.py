@@ -114,7 +114,8 @@ def _compared(net: Network, w: Array, x: Array, y: Array, s: Array | None, metho
     ours = to_numpy(net.gradient(w, x, y, sample_weight=s)).astype(np.float64)
     wide = [_float64(array) for array in (w, x, y, s)]
     chains = net.backward(w, x, y, sample_weight=s)
-    noise = _noise(net, w, chains) * (_EPS if _is_float64(w) else _EPS32)
+    with np.errstate(invalid="ignore"):  # of chains that aren't finite
+        noise = _noise(net, w, chains) * (_EPS if _is_float64(w) else _EPS32)
     lost = 4 * _EPS / _STEPS[0] * _cost_size(chains) if method == "central" else 0.0
     steps = _STEPS if method == "central" else (_COMPLEX_STEP,)
     moves = _coordinates(net) if net.n_weights <= _EVERY_COORDINATE else _directions(net, seed)

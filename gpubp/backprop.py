@@ -123,7 +123,7 @@ def collapsed(engine: Generic, layers: Layers) -> tuple[Array, Array | None]:
 
 
 def row_weights(engine: Generic, B: int, s: Array | None, reduction: str) -> Array | float:
-    """a, such that C = sum_i a_i c_i: one number for all rows, or one for each, (B,)."""
+    """a, such that C = sum_i a_i c_i: one number for all rows, or one for each, (B,): NaN where s sums to 0."""
     if s is None:
         return 1.0 / B if reduction == "mean" else 1.0
     return s / engine.xp.sum(s) if reduction == "mean" else s

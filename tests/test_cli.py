@@ -277,6 +277,138 @@ def test_info_tells_card_memory_driver_and_cuda(
     assert "no GPU" not in out
 
 
+def predicted(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
+    assert main(["predict", "model.safetensors", *arguments]) == 0
+    return table(capsys.readouterr().out)
+
+
+def test_columns_are_matched_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    write_flowers()
+    assert main(["train", "iris.csv", "--target", "species", *FAST]) == 0
+    assert gpubp.load("model.safetensors").features == ("a", "b", "c", "d")
+    capsys.readouterr()
+    x, index = flowers()
+    right = predicted(capsys, "iris.csv", "--target", "species")
+    write("other.csv", "d,b,species,a,c", x[:, 3], x[:, 1], SPECIES[index], x[:, 0], x[:, 2])
+    assert predicted(capsys, "other.csv", "--target", "species") == right
+    write("other.csv", "d,b,a,c", x[:, 3], x[:, 1], x[:, 0], x[:, 2])
+    assert predicted(capsys, "other.csv") == right
+    np.save("x.npy", x)
+    assert predicted(capsys, "x.npy") == right
+    Path("bare.csv").write_text("".join(f"{','.join(map(str, row))}\n" for row in x.tolist()))
+    assert predicted(capsys, "bare.csv", "--no-header") == right
+    write("other.csv", "d,b,A,c,e", x[:, 3], x[:, 1], x[:, 0], x[:, 2], index)
+    assert main(["predict", "model.safetensors", "other.csv"]) == 1
+    words = "other.csv must have the model's 4 features a, b, c, d as columns, got no a and A, e besides: name the col"
+    assert words in capsys.readouterr().err
+
+
+def test_explain_and_plot_match_columns_by_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = gpubp.Network((2, 3, 2), hidden="tanh", cost="cross_entropy")
+    gpubp.save("m.safetensors", net, net.init(1, dtype="float64"), labels=("no", "yes"), features=("a", "b"))
+    Path("rows.csv").write_text("a,b,kind\n1,2,yes\n")
+    Path("other.csv").write_text("kind,b,a\nyes,2,1\n")
+    for command in (["explain"], ["explain", "--latex"]):
+        outs = []
+        for path in ("rows.csv", "other.csv"):
+            assert main([*command, "m.safetensors", path, "--target", "kind"]) == 0
+            outs.append(capsys.readouterr().out)
+        assert outs[0] == outs[1]
+    assert main(["explain", "m.safetensors", "other.csv"]) == 1  # whose last column is taken for the target
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[plot]'")
+    from gpubp import _picture
+
+    seen: dict[str, Any] = {}
+    monkeypatch.setitem(_picture._KINDS, "norms", lambda subject, ax: seen.update(subject._asdict()))
+    assert main(["plot", "m.safetensors", "other.csv", "--target", "kind", "--kind", "norms"]) == 0
+    assert seen["x"].tolist() == [[1, 2]]
+    assert main(["plot", "m.safetensors", "other.csv", "--kind", "norms"]) == 1
+    assert "got no a and kind besides: give --target 'kind' if that" in capsys.readouterr().err
+
+
+def test_names_too_long_to_be_kept_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).standard_normal((40, 6))
+    names = [letter * 100_000 for letter in "abcdef"]
+    write("t.csv", ",".join([*names, "y"]), *x.T, np.arange(40) % 2)
+    assert main(["train", "t.csv", *FAST]) == 0
+    assert (
+        "note     the names of columns are too long to be kept: predict will go by" in capsys.readouterr().out
+    )
+    assert gpubp.load("model.safetensors").features is None
+
+
+def test_numbers_that_can_not_be_computed_with(capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).standard_normal((40, 2))
+    for column, large, dtype, words in (
+        (0, 1e39, "float32", "line 8, column 'a': a number within float32's range was needed, got 1e+39"),
+        (2, 1e39, "float32", "line 8, column 'y': a number within float32's range was needed, got 1e+39"),
+        (
+            2,
+            1e19,
+            "float32",
+            "target 'y': numbers of at most 9.2e+18 are needed to be squared in float32, got 1.0e+19",
+        ),
+        (
+            2,
+            1e200,
+            "float64",
+            "numbers of at most 6.7e+153 are needed to be squared in float64, got 1.0e+200",
+        ),
+        (0, 1e200, "float64", "X must differ from its mean by less than 1.3e+154 to be squared in float64"),
+    ):
+        columns = [*x.T.tolist(), x[:, 0].tolist()]
+        columns[column][6] = large
+        write("t.csv", "a,b,y", *columns)
+        assert main(["train", "t.csv", *FAST, "--dtype", dtype]) == 1
+        assert words in capsys.readouterr().err
+        assert not Path("model.safetensors").exists()
+    write("t.csv", "a,b,y", *x.T, x[:, 0])
+    assert main(["train", "t.csv", *FAST]) == 0
+    capsys.readouterr()
+    for large, words in (
+        (1e39, "line 3, column 'b': a number within float32's range was needed, got 1e+39"),
+        (
+            3e38,
+            "features must be within float32's range once standardised, got 3e+38 in row 1, column 1 (both from 0)",
+        ),
+    ):
+        write("t.csv", "a,b", [0.0, 0.0], [1.0, large])
+        if large < 1e39:
+            net, w, scaler, _ = gpubp.load("model.safetensors")
+            small = gpubp.Standardizer(scaler.mean, 0.01 * scaler.scale)
+            gpubp.save("model.safetensors", net, w, scaler=small)
+        assert main(["predict", "model.safetensors", "t.csv"]) == 1
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4", ">i2"])
+def test_the_order_of_bytes_makes_no_difference(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    x, index = flowers()
+    found = []
+    for dtype in (kind, kind.replace(">", "<")):
+        np.savez("t.npz", x=(100 * x).astype(dtype), y=index.astype(dtype))
+        assert main(["train", "t.npz", *FAST]) == 0
+        capsys.readouterr()
+        found.append((gpubp.load("model.safetensors").w, predicted(capsys, "t.npz")))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="FIFOs are POSIX's")
+def test_the_model_may_go_to_a_fifo() -> None:
+    write_flowers()
+    os.mkfifo("fifo")
+    with subprocess.Popen(["cat", "fifo"], stdout=subprocess.PIPE) as reader:
+        assert main(["train", "iris.csv", "--target", "species", *FAST, "-o", "fifo"]) == 0
+        if not Path("fifo").is_fifo():  # else it would wait for ever
+            reader.kill()
+        assert reader.stdout is not None
+        Path("copy").write_bytes(reader.stdout.read())
+    assert gpubp.load("copy").labels == tuple(SPECIES)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -307,6 +439,10 @@ def test_info_tells_card_memory_driver_and_cuda(
         (["train", "--quiet", "--optimizer", "sgd", "--learning-rate", "1e30"], "learning"),
         (["predict", "none.safetensors", "iris.csv"], "none.safetensors"),
         (["predict", "iris.csv", "iris.csv"], "iris.csv"),
+        (
+            ["predict", ".", "iris.csv"],
+            ". must be a regular file, got a folder: copy the contents to a file first",
+        ),
         (
             ["predict", "m.safetensors"],
             "m.safetensors takes 3 features, the bundled digits have 64: give a FILE",

@@ -97,6 +97,24 @@ def test_what_can_not_be_fitted(x: Any, error: type[Exception], words: str) -> N
         Standardizer.fit(x)
 
 
+def test_numbers_too_large_to_be_squared_are_refused() -> None:
+    for dtype, large, most in (("float64", 1e200, r"1.3e\+154"), ("float32", 1e25, r"1.8e\+19")):
+        x = np.array([[1.0, large], [2.0, -large]], dtype)
+        with pytest.raises(
+            ValueError,
+            match=rf"less than {most} to be squared in {dtype}, got larger numbers in column 1: scale",
+        ):
+            Standardizer.fit(x)
+
+
+def test_the_order_of_bytes_makes_no_difference() -> None:
+    x = X.astype(">f8")
+    scaler = Standardizer.fit(x)
+    np.testing.assert_array_equal(scaler.mean, Standardizer.fit(X).mean)
+    np.testing.assert_array_equal(scaler.apply(x), scaler.apply(X))
+    np.testing.assert_array_equal(scaler.invert(x), scaler.invert(X))
+
+
 def test_what_can_not_be_applied() -> None:
     scaler = Standardizer.fit(X)
     for use in (scaler.apply, scaler.invert):

@@ -1,10 +1,12 @@
 """``explain`` beside hand-worked chains, subnetworks, differences, and its own formulas evaluated."""
 
+import json
 import math
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from html.parser import HTMLParser
 from math import exp, log, log1p, tanh
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from reference import COSTS, HIDDEN, targets
 import gpubp
 from gpubp import Network, explain
 from gpubp._explain import MOST
-from gpubp._letters import tokens
+from gpubp._letters import printable, tokens
 
 W = [1.5, -0.7, 2.0]
 
@@ -267,6 +269,60 @@ def test_the_page_stands_alone_and_no_name_breaks_it() -> None:
     assert repr(found) == f"<explanation of {net!r}, B = 1>"
     assert found._repr_html_().startswith('<iframe title="Network((2, 2, 1)')
     assert "<script" not in found._repr_html_()
+
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "</pre></noscript><img src=x onerror=alert(1)>",
+    "<!--",
+    "\"'`${alert(1)}`'\"",
+    "@@SCRIPT@@ @@DATA@@ @@NOTES@@ @@TEXT@@ @@TITLE@@",
+    "nul \0 bell \a escape \x1b[2J line\nline\r\u2028\u2029",
+    "right \u202e to \u2066 left \u200f",
+    "__proto__",
+    "constructor",
+    "half a pair \ud800",
+    "\\u003c \\",
+    "&lt; &x;",
+    "",
+]
+
+
+def tags(page: str) -> list[Any]:
+    """The page as a browser takes it apart, without its text and what sets letters in it."""
+    found: list[Any] = []
+    letters = {"var", "sub", "sup", "mark"}
+    reader: Any = HTMLParser()
+    reader.handle_starttag = lambda tag, more: found.append((tag, more))
+    reader.handle_endtag = lambda tag: found.append((tag, ()))
+    reader.handle_comment = lambda data: found.append(("comment", data))
+    reader.feed(page)
+    return [(tag, more) for tag, more in found if tag not in letters]
+
+
+def named(name: str) -> gpubp.Explanation:
+    sigma = gpubp.Activation(lambda xp, p: xp.tanh(p), lambda xp, p, q: 1 - q * q, name=name)
+    cost = gpubp.Cost(lambda xp, q, y: xp.sum((q - y) ** 2, axis=1), lambda xp, q, y: 2 * (q - y), name=name)
+    net = Network((2, 2, 1), hidden=sigma, output=gpubp.per_node([sigma]), cost=cost)
+    return explain(net, *drawn(Network((2, 2, 1))))
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_no_name_breaks_the_page(name: str, tmp_path: Path) -> None:
+    found = named(name)
+    page = found.html()
+    assert tags(page) == tags(named("mine").html())
+    for text in (page, str(found), found.latex()):
+        text.encode()  # a lone half of a pair can't be written to a file
+        assert not re.search("[\0-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", text)
+    first, second = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    (literal,) = re.findall(r"^const data = (.*);$", first, re.MULTILINE)
+    data = json.loads(literal)
+    assert (data["sigma"], data["cost"]) == (["identity", None, None], None)
+    assert data["names"][1] == printable(name)
+    if shutil.which("node"):
+        (tmp_path / "page.js").write_text(first + second, encoding="utf-8")
+        subprocess.run(["node", "--check", tmp_path / "page.js"], check=True)
 
 
 @pytest.mark.parametrize(

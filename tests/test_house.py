@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 
 # each module may import from its own floor and those above it in this table; a package counts as one room
 FLOORS = [
-    {"_typing", "_checks", "_catalogue", "_special"},
+    {"_typing", "_checks", "_catalogue", "_files", "_special"},
     {"_devices", "engines"},
     {"activations", "costs", "initializers", "optimizers", "schedules", "_layout", "_metrics", "_per_node"},
     {"backprop"},

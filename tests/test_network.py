@@ -485,6 +485,51 @@ def test_other_reductions_are_refused() -> None:
     refused(NET, NUMPY, ValueError, words, reduction="none")
 
 
+@pytest.mark.parametrize(
+    ("weights", "total"),
+    [([0.0] * 4, "0"), ([1.0, -1.0, 2.0, -2.0], "0"), ([1e308] * 4, "inf"), ([1.0, np.nan, 1.0, 1.0], "nan")],
+)
+def test_sample_weights_without_a_mean_are_refused(weights: list[float], total: str) -> None:
+    words = rf"sample_weight must have a finite sum other than 0 for reduction 'mean', got {total}: give some"
+    s = np.array(weights)
+    refused(NET, NUMPY, ValueError, words, sample_weight=s)
+    w, x, y, _ = batch(NET, NUMPY).values()
+    each = NET.cost(w, x, y, reduction="sum") if total == "0" else None
+    if each is not None:
+        by_row = [float(NET.cost(w, x[i : i + 1], y[i : i + 1])) for i in range(4)]
+        assert float(NET.cost(w, x, y, sample_weight=s, reduction="sum")) == pytest.approx(s @ by_row)
+
+
+def test_elsewhere_weights_of_sum_0_give_nan(place64: Place) -> None:
+    w, x, y, s = batch(NET, place64).values()
+    if place64.name != "numpy":
+        assert np.isnan(place64.host(NET.cost(w, x, y, sample_weight=0.0 * s)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("net", [NET, ONE, CLASSES], ids=str)
+def test_the_order_of_bytes_makes_no_difference(net: Network, dtype: str) -> None:
+    arrays = {name: array.astype(dtype) for name, array in batch(net, NUMPY).items()}
+    if net is CLASSES:
+        arrays["y"] = np.array([0, 1, 1, 0])
+    swapped = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in arrays.items()}
+    for mixed in (swapped, {**arrays, "w": swapped["w"]}, {**swapped, "w": arrays["w"]}):
+        (w, x, y, s), (w0, x0, y0, s0) = mixed.values(), arrays.values()
+        chains, right = net.backward(w, x, y, sample_weight=s), net.backward(w0, x0, y0, sample_weight=s0)
+        assert chains.gradient is not None
+        assert chains.gradient.dtype.isnative
+        np.testing.assert_array_equal(chains.gradient, right.gradient)
+        np.testing.assert_array_equal(net.gradient(w, x, y, sample_weight=s), right.gradient)
+        np.testing.assert_array_equal(net.cost(w, x, y, sample_weight=s), right.cost)
+        np.testing.assert_array_equal(net.forward(w, x).p[-1], right.p[-1])
+        np.testing.assert_array_equal(net.predict(w, x), right.q[-1])
+    linear = Network(SIZES, hidden="identity")
+    np.testing.assert_array_equal(
+        linear.collapse(batch(linear, NUMPY)["w"].astype(">f8"))[0],
+        linear.collapse(batch(linear, NUMPY)["w"])[0],
+    )
+
+
 def test_layers_of_the_wrong_w_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"w must have shape \(n_weights,\) with n_weights = 14, got \(13,\)"

@@ -1,6 +1,10 @@
 """Reading tables: what is accepted, and each refusal by its words."""
 
 import io
+import os
+import tracemalloc
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +12,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from gpubp import _table
 from gpubp._table import (
     classes,
     is_classification,
     read_csv,
     read_features,
+    read_rows,
     read_table,
     some,
     write_predictions,
@@ -282,3 +288,228 @@ def test_a_large_table_is_read_whole(tmp_path: Path) -> None:
     rows = [",".join(f"{value:.6f}" for value in row) for row in np.random.default_rng(0).random((1000, 50))]
     path = csv_file(tmp_path, ",".join(f"c{j}" for j in range(50)) + "\n" + "\n".join(rows * 100))
     assert read_table([path], None, None).x.shape == (100_000, 49)
+
+
+# ranges, bounds and orders of bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "a,b,y\n1,2,3\n1,1e39,3\n",
+            r"line 3, column 'b': a number within float32's range was needed, got 1e39: mend",
+        ),
+        (
+            "a,b,y\n1,2,3\n1,-3.5e38,3\n",
+            r"line 3, column 'b': a number within float32's range was needed, got -3.5e38",
+        ),
+        (
+            "a,b,y\n1,2,1e39\n1,1,3\n",
+            r"line 2, column 'y': a number within float32's range was needed, got 1e39",
+        ),
+    ],
+)
+def test_cells_beyond_the_dtype_are_refused_with_their_place(tmp_path: Path, text: str, words: str) -> None:
+    path = csv_file(tmp_path, text)
+    assert_array_equal(read_table([path], None, None, dtype="float64").x[0], [1, 2])
+    for read in (
+        lambda: read_table([path], None, None, dtype="float32"),
+        lambda: read_features(path, None, 3, dtype="float32"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            read()
+
+
+def test_the_largest_numbers_of_a_dtype_are_taken(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "a,y\n3.4028235e38,1\n-3.4028235e38,2\n")  # float32's largest, as it is printed
+    assert np.isfinite(read_table([path], None, None, dtype="float32").x.astype("float32")).all()
+
+
+def test_arrays_beyond_the_dtype_are_refused_with_their_place(tmp_path: Path) -> None:
+    x = np.ones((4, 3))
+    x[2, 1] = 1e39
+    path = npz_file(tmp_path, x=x, y=np.ones(4))
+    with pytest.raises(
+        ValueError, match=r"x must be within float32's range, got 1e\+39 in row 2, column 1 \(from 0"
+    ):
+        read_table([path], None, None, dtype="float32")
+    assert_array_equal(read_table([path], None, None).x, x)
+    path = npz_file(tmp_path, x=np.ones((4, 3)), y=x[:, 1])
+    with pytest.raises(ValueError, match=r"y must be within float32's range, got 1e\+39 in row 2 \(from 0\)"):
+        read_table([path], None, None, dtype="float32")
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4", ">i4", ">u2", "<f8"])
+def test_the_order_of_bytes_makes_no_difference(tmp_path: Path, kind: str) -> None:
+    x = np.arange(12).reshape(4, 3)
+    table = read_table([npz_file(tmp_path, x=x.astype(kind), y=np.arange(4).astype(kind))], None, None)
+    np.save(tmp_path / "x.npy", x.astype(kind))
+    for found in (table.x, read_features(tmp_path / "x.npy", None, 3)):
+        assert_array_equal(found, x)
+        assert found.dtype == np.dtype(kind).newbyteorder("=")
+    assert_array_equal(table.y, np.arange(4.0))
+    assert table.y.dtype.isnative
+
+
+def npy(shape: tuple[int, ...], dtype: str, data: bytes, version: tuple[int, int] = (1, 0)) -> bytes:
+    """An .npy file that says that of itself."""
+    file = io.BytesIO()
+    about = {"descr": dtype, "fortran_order": False, "shape": shape}
+    write = (
+        np.lib.format.write_array_header_1_0 if version == (1, 0) else np.lib.format.write_array_header_2_0
+    )
+    write(file, about)
+    return file.getvalue() + data
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((10**6, 10**6), "<f8"), ((2, 10**12), "|u1"), ((3,), "<U500000000")]
+)
+def test_arrays_larger_than_their_file_are_refused_unread(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str, version: tuple[int, int]
+) -> None:
+    lie = npy(shape, dtype, bytes(64), version)
+    (tmp_path / "x.npy").write_bytes(lie)
+    with zipfile.ZipFile(tmp_path / "t.npz", "w") as archive:
+        archive.writestr("x.npy", lie)
+        archive.writestr("y.npy", npy((2,), "<f8", bytes(16)))
+    tracemalloc.start()
+    try:
+        for read in (
+            lambda: read_features(tmp_path / "x.npy", None, 3),
+            lambda: read_features(tmp_path / "t.npz", None, 3),
+            lambda: read_table([tmp_path / "t.npz"], None, None),
+        ):
+            with pytest.raises(
+                ValueError, match=r"can't be read: shape \(.*\) of .* takes \d+ bytes, 64 are there"
+            ):
+                read()
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_npz_that_would_fill_the_memory_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, x=np.zeros((4_000_000, 1)), y=np.zeros(4_000_000))
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(_table, "_memory", lambda: 60_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            MemoryError, match=r"bomb\.npz holds arrays of 64000000 bytes, of memory 60000000 are free"
+        ):
+            read_table([path], None, None)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(_table, "_memory", lambda: 70_000_000)
+    assert read_table([path], None, None).x.shape == (4_000_000, 1)
+
+
+def test_the_memory_is_known_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = _table._memory()
+
+    def none(*_: Any, **__: Any) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", none)
+    there = _table._memory()
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    assert _table._memory() is None
+    if os.path.exists("/proc/meminfo"):
+        assert free is not None
+        assert there is not None
+        assert 2**20 < free < there
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(npy((2, 2), "|O", bytes(64))),
+        lambda path: path.write_bytes(b"\x93NUMPY\x03\x00" + npy((2, 2), "<f8", bytes(32))[8:]),
+        lambda path: zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2).writestr(
+            "x.npy", npy((1, 1), "<f8", bytes(8))
+        ),
+        lambda path: zipfile.ZipFile(path, "w").writestr("x", b"no array"),
+        lambda path: zipfile.ZipFile(path, "w").writestr("x.npy", b""),
+    ],
+)
+def test_what_numpy_would_not_write_is_refused(tmp_path: Path, spoil: Any) -> None:
+    path = tmp_path / "x.npz"
+    spoil(path)
+    with pytest.raises(
+        ValueError, match=r"x\.npz must be an \.npz file of plain numbers or text, got one that can't be"
+    ):
+        read_features(path, None, 2)
+
+
+def test_spoiled_npz_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    np.savez_compressed(path, x=np.arange(60.0).reshape(20, 3))
+    whole = path.read_bytes()
+    for k in range(0, len(whole), 3):
+        path.write_bytes(whole[:k] + bytes([whole[k] ^ 0xFF]) + whole[k + 1 :])
+        with suppress(ValueError):  # or what was changed doesn't matter
+            read_features(path, None, 3)
+
+
+# columns by name
+
+
+NAMES = ("a", "b", "c")
+
+
+def test_columns_are_taken_by_name(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "c,y,a,b\n3,0,1,2\n6,0,4,5\n")
+    assert_array_equal(read_features(path, "y", 3, features=NAMES), [[1, 2, 3], [4, 5, 6]])
+    table = read_table([path], "y", None, features=NAMES)
+    assert_array_equal(table.x, [[1, 2, 3], [4, 5, 6]])
+    assert table.features == NAMES
+    assert read_table([path], "y", None).features == ("c", "a", "b")
+    assert_array_equal(read_rows(path, "y", 1, 3, None, features=NAMES)[0], [[1, 2, 3]])
+    # by their order where one side has no names
+    assert_array_equal(read_features(path, "y", 3), [[3, 1, 2], [6, 4, 5]])
+    bare = csv_file(tmp_path, "3,1,2\n6,4,5\n")
+    assert_array_equal(read_features(bare, None, 3, header=False, features=NAMES), [[3, 1, 2], [6, 4, 5]])
+    assert read_table([bare], None, None, header=False).features is None
+
+
+@pytest.mark.parametrize(
+    ("header", "target", "words"),
+    [
+        (
+            "a,b",
+            None,
+            r"must have the model's 3 features a, b, c as columns, got no c: name the columns as they were",
+        ),
+        (
+            "a,b,C",
+            None,
+            r"got no c and C besides: give --target 'C' if that is the target, else leave it out",
+        ),
+        (
+            "a,b,c,y",
+            None,
+            r"as columns, got y besides: give --target 'y' if that is the target, else leave it out",
+        ),
+        (
+            "a,b,c,y,z",
+            None,
+            r"as columns, got y, z besides: name the columns as they were when it was trained",
+        ),
+        ("a,b,c,y,z", "z", r"as columns, got y besides: give --target 'y'"),
+        ("a,b,c", "c", r"as columns, got no c: name the columns as they were when it was trained"),
+        ("1,2,u", None, r"as columns, got no a, b, c and 1, 2, u besides: name the columns"),
+    ],
+)
+def test_columns_missing_and_left_over_are_named(
+    tmp_path: Path, header: str, target: str | None, words: str
+) -> None:
+    path = csv_file(tmp_path, f"{header}\n{','.join('1' * (header.count(',') + 1))}\n")
+    with pytest.raises(ValueError, match=words):
+        read_features(path, target, 3, features=NAMES)

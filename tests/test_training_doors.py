@@ -41,6 +41,30 @@ def test_dtypes(came: str, given: str | None, dtype: str) -> None:
     assert run.predict(x).dtype == dtype
 
 
+def test_the_order_of_bytes_makes_no_difference() -> None:
+    """Nor is anything of it left in the weights."""
+
+    def swapped(array: Any) -> Any:
+        return array.astype(array.dtype.newbyteorder(">"))
+
+    s = np.arange(1.0, 24.0)
+    for dtype in ("float32", "float64"):
+        x = X.astype(dtype)
+        run, right = (
+            fit(f(x), f(Y), sample_weight=f(s), w=f(W), validation=(f(x), f(Y), f(s)))
+            for f in (swapped, lambda a: a)
+        )
+        assert run.w.dtype == dtype
+        np.testing.assert_array_equal(run.w, right.w)
+        assert run.history["validation_cost"] == right.history["validation_cost"]
+        np.testing.assert_array_equal(run.predict(swapped(x)), right.predict(x))
+    labels = np.arange(23) % 2
+    run, right = (
+        fit(f(np.abs(X).round().astype(int)), f(labels), net=CLASSES, w=None) for f in (swapped, lambda a: a)
+    )
+    np.testing.assert_array_equal(run.w, right.w)
+
+
 @without_jax
 def test_integers_on_every_library(place: Place) -> None:
     kind = "int32" if place.device == "no_x64" else "int64"
@@ -249,6 +273,21 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
         {"sample_weight": np.zeros(23)},
         ValueError,
         r"sample_weight must hold a weight above 0, got none: give some",
+    ),
+    (
+        {"sample_weight": np.full(23, 1e-60), "dtype": "float32"},
+        ValueError,
+        r"sample_weight must hold a weight above 0, got none: give some",
+    ),
+    (
+        {"sample_weight": np.full(23, 1e308)},
+        ValueError,
+        r"sample_weight must have a sum of at most 1.3e\+154 in float64, got inf: scale the weights down",
+    ),
+    (
+        {"sample_weight": np.full(23, 1e30), "dtype": "float32"},
+        ValueError,
+        r"sample_weight must have a sum of at most 1.8e\+19 in float32, got 2.3e\+31: scale the weights down",
     ),
     (
         {"sample_weight": spoiled(np.ones(23), 6)},

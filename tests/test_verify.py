@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PLACES, Place
+from conftest import PLACES, Place, library
 from reference import COSTS, targets
 
 import gpubp
@@ -244,7 +244,11 @@ def test_a_gradient_that_is_not_finite_fails(
 
 def test_a_cost_that_is_not_finite_fails() -> None:
     w, x, y = problem(SMOOTH)
-    assert not check_gradient(SMOOTH, w, x, y, sample_weight=np.zeros(6)).passed
+    with pytest.raises(ValueError, match="sample_weight must have a finite sum other than 0"):
+        check_gradient(SMOOTH, w, x, y, sample_weight=np.zeros(6))
+    xp = library("array_api_strict")  # where nothing looks at values
+    w, x, y, s = map(xp.asarray, (w, x, y, np.zeros(6)))
+    assert not check_gradient(SMOOTH, w, x, y, sample_weight=s).passed
     assert not check_gradient(
         Network((3, 2), output="exp"), 1e4 * np.ones(8), np.ones((2, 3)), np.ones((2, 2))
     ).passed
