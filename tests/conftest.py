@@ -7,11 +7,13 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
+import checker
 import numpy as np
 import pytest
 
 from gpubp._devices import why_no_gpu
 from gpubp._typing import Array, Namespace, NativeDevice
+from gpubp.engines.recorded import Recorded
 
 REMEDIES = {
     "array_api_strict": "array-api-strict is not installed: ci/test adds it",
@@ -158,3 +160,22 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_choice_of_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     # a benchmark's training sets it, for the process that it has to itself
     monkeypatch.delenv("GPUBP_COMPILE", raising=False)
+
+
+_MOST_WORK = 20_000  # of a check: some tenths of a second
+_checked: set[tuple[Any, ...]] = set()
+
+
+@pytest.fixture(autouse=True)
+def every_recording_is_checked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test records is proven right in exact arithmetic, where it is small; but for ``unchecked`` tests."""
+
+    def check(recorded: Recorded) -> None:
+        shapes = tuple(array.shape for array in recorded.arguments)
+        known = recorded.source, recorded.batch_size, shapes
+        if known not in _checked and checker.work(recorded) <= _MOST_WORK:
+            checker.check(recorded)
+            _checked.add(known)
+
+    if request.node.get_closest_marker("unchecked") is None:
+        checker.watch(monkeypatch.setattr, check)

@@ -163,6 +163,7 @@ def test_without_numba_steps_are_numpys(
     assert "training steps aren't compiled" in caplog.text
 
 
+@pytest.mark.unchecked
 def test_what_numba_cant_compile_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -119,6 +119,7 @@ def shifted(monkeypatch: pytest.MonkeyPatch, name: str, size: float) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float64", 1e-8), ("float32", 1e-3)])
+@pytest.mark.unchecked  # shrinking records hundreds of steps
 @pytest.mark.parametrize("name", ["weights", "cost"])
 def test_small_faults_are_seen(name: str, dtype: str, size: float, monkeypatch: pytest.MonkeyPatch) -> None:
     shifted(monkeypatch, name, size)
@@ -142,6 +143,7 @@ def test_small_faults_are_seen(name: str, dtype: str, size: float, monkeypatch: 
     assert all(f"recorded: {name}" in said for said in seen)
 
 
+@pytest.mark.unchecked
 def test_a_mismatch_says_how_to_have_it_again(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     shifted(monkeypatch, "weights", 1e-3)
     with pytest.raises(Mismatch, match="recorded: weights") as raised:

@@ -1,0 +1,356 @@
+"""Faults planted in planner and writers, one at a time: the proof in exact arithmetic finds each of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import proof
+import pytest
+
+import gpubp
+
+PACKAGE = Path(gpubp.__file__).parent
+TESTS = Path(__file__).parent
+
+
+class Fault(NamedTuple):
+    """A text that occurs once in a module of gpubp, and what is put in its place."""
+
+    module: str
+    right: str
+    wrong: str
+    what: str
+
+
+def in_engines(module: str, *faults: tuple[str, str, str]) -> list[Fault]:
+    return [Fault(f"engines/{module}", *fault) for fault in faults]
+
+
+FAULTS = [
+    *in_engines(
+        "lazy.py",
+        (
+            "key = (op, tuple(id(a) for a in args), shape, kinds, more)",
+            "key = (op, tuple(id(a) for a in args), shape, kinds)",
+            "numbers and columns that differ are taken for one",
+        ),
+        (
+            '_each("({} - {})", other, self)',
+            '_each("({} - {})", self, other)',
+            "operands of 1 - x change places",
+        ),
+        (
+            'return _each("({1} if {0} > {1} else {0})", a, b)',
+            'return _each("({1} if {0} < {1} else {0})", a, b)',
+            "the smaller is the larger",
+        ),
+        ("self.where(a < 0.0, -1.0, a)", "self.where(a < 0.0, 1.0, a)", "the sign of negative numbers is 1"),
+        (
+            "self.dtype, (a_turned, b_turned))",
+            "self.dtype, (b_turned, a_turned))",
+            "the other factor is transposed",
+        ),
+    ),
+    *in_engines(
+        "plan.py",
+        (
+            'found[a.index] + a.op.startswith("rows ")',
+            "found[a.index]",
+            "sums of rows are read in the stage that makes them",
+        ),
+        (
+            'made == at and arg.op not in (*OVER_ROWS, "concat")',
+            "made == at",
+            "a total is read in the loop that makes it",
+        ),
+        (
+            'startswith(("input", "slice"))',
+            'startswith("input")',
+            "a part of a joined vector isn't copied there",
+        ),
+        (
+            '"max": "{1} if {1} > {0} or {1} != {1} else {0}"',
+            '"max": "{1} if {1} > {0} else {0}"',
+            "NaN isn't the largest",
+        ),
+        ('"max": "T(-inf)"', '"max": "T(0)"', "the largest of a row starts from 0"),
+    ),
+    *in_engines(
+        "operations.py",
+        (
+            'Operation("where", frozenset({2}))',
+            'Operation("where", frozenset({0, 1, 2}))',
+            "where writes over what it reads later",
+        ),
+        ('"<": "less",', '"<": "less_equal",', "another comparison is called"),
+        ('">": "greater",', '">": "greater_equal",', "0 counts as positive"),
+    ),
+    *in_engines(
+        "storage.py",
+        (
+            "return until < number",
+            "return until <= number",
+            "a buffer is freed before its last reader is done",
+        ),
+        ("<= when[new.index]", "<= when[new.index] + 1", "a buffer is freed a stage too early"),
+        ("held[name] = node", "held.setdefault(name, node)", "only the first holder of a buffer counts"),
+        (
+            "not same(old.shape, new.shape)",
+            "len(old.shape) != len(new.shape)",
+            "a buffer of another shape is taken",
+        ),
+        ("if old.dtype != new.dtype or", "if", "a buffer of another dtype is taken"),
+        (
+            "[start : start + int(np.prod(shape))]",
+            "[: int(np.prod(shape))]",
+            "views start where the whole starts",
+        ),
+        (
+            "self._put(made, self._make(made, whole, start))\n            start +=",
+            "self._put(made, self._make(made, whole, start))\n            start =",
+            "the parts of a joined vector overlap",
+        ),
+        (
+            "self.place[step.node.index], start, part.shape",
+            "self.place[step.node.index], 0, part.shape",
+            "a copied part goes to the start of the whole",
+        ),
+        (
+            "max(readers, default=0) > plan.where[new.index]",
+            "False",
+            "a state is written before it was last read",
+        ),
+    ),
+    *in_engines(
+        "program.py",
+        (
+            "[(before.writes, after.reads | after.writes), (before.reads, after.writes)]",
+            "[(before.writes, after.reads | after.writes)]",
+            "no barrier before what others read is written",
+        ),
+        (
+            "[(before.writes, after.reads | after.writes), (before.reads, after.writes)]",
+            "[(before.writes, after.writes), (before.reads, after.writes)]",
+            "no barrier before what others wrote is read",
+        ),
+        ("ends.append(_MEET)", 'ends.append("pass")', "no barrier between steps"),
+        ('f"if is_wide({out}): {_MEET}"', "None", "no barrier around products cut the other way"),
+        ('before.append(f"{self.sums(node)}[:] = T(0)")', 'before.append("pass")', "sums aren't reset"),
+        (
+            "aligned = not nest.rows or isinstance(arg.shape[0], Batch)",
+            "aligned = True",
+            "what all rows share counts as each part's own",
+        ),
+        (
+            '"for other in range(1, parts):"',
+            '"for other in range(2, parts):"',
+            "one part's total is left out",
+        ),
+        (
+            'a.share != b.share or a.share == "all"',
+            'a.share == "all"',
+            "a part may read all that others write",
+        ),
+        (
+            "a_span[0] < b_span[1] and b_span[0] < a_span[1]",
+            "False",
+            "views of one array count as apart",
+        ),
+        (
+            '{_Access(a, "all"), _Access(b, "all")}',
+            '{_Access(a, "rows"), _Access(b, "rows")}',
+            "a product counts as reading each part's rows alone",
+        ),
+    ),
+    *in_engines(
+        "wide.py",
+        (
+            "self.stages[n.index] > mine",
+            "self.stages[n.index] > mine + 1",
+            "the next stage isn't left what it reads",
+        ),
+        (
+            'ends.append(f"{self._element(node)} = v{node.index}")',
+            'lines.append(f"{self._element(node)} = v{node.index}")',
+            "what is read later in a loop is written over",
+        ),
+        (
+            'f"if {value} > w{node.index}:"',
+            'f"if {value} >= w{node.index}:"',
+            "the last of equal numbers is the largest",
+        ),
+        (
+            "range({self.program.size(nodes, width)})",
+            "range(1, {self.program.size(nodes, width)})",
+            "the first column is left out",
+        ),
+    ),
+    *in_engines(
+        "narrow.py",
+        (
+            "if {arg} > {best}[i] else",
+            "if {arg} >= {best}[i] else",
+            "the last of equal numbers is the largest",
+        ),
+        (
+            'f"for first in range(0, {self.rows}, {_ROWS}):"',
+            'f"for first in range(0, {self.rows} // {_ROWS} * {_ROWS}, {_ROWS}):"',
+            "rows after the last whole block are left out",
+        ),
+        (
+            'self._loop(node, f"{name}[i] = {FIRST[kind]}")',
+            'self._loop(node, "pass")',
+            "sums of rows aren't reset",
+        ),
+        (
+            'self.ready[node.index] = self.program.scratch(node, shape, "s")',
+            'self.ready[node.index] = self.program.scratch(self.nodes[0], shape, "s")',
+            "all numbers share one scratch array",
+        ),
+    ),
+    *in_engines(
+        "call_nests.py",
+        (
+            "starts = range(0, rows, size)",
+            "starts = range(0, rows - size + 1, size)",
+            "a block's last rows are left out",
+        ),
+        ("self.last[index] == at", "self.last[index] >= at", "scratch is given back before it was last read"),
+        ("- self.whole - kept", "- kept", "scratch is given back before it is summed"),
+        (
+            "self._root(arg) == root and arg is not node and arg.index not in self.scratch for arg in read",
+            "False for arg in read",
+            "a state is overwritten while it is still read",
+        ),
+        ("self.last[node.index] = len(self.nodes)", "pass", "scratch is given back before it is copied"),
+        (
+            "(after if self._origin(node.args[0]).index in self.values else before)",
+            "after",
+            "what a nest overwrites is summed after it",
+        ),
+        (
+            "{0 if self.turned else 1}, {self._flat(node)}",
+            "{1 if self.turned else 0}, {self._flat(node)}",
+            "the largest of columns, not of rows",
+        ),
+        (
+            'return "h" if node.index in self.whole else "m"',
+            'return "m"',
+            "every block is written to the first one's rows",
+        ),
+        (
+            "return self.rows if node.index in self.whole else self.block",
+            "return self.block",
+            "room for one block alone",
+        ),
+    ),
+    *in_engines(
+        "calls.py",
+        (
+            '(".T" if turned else "")',
+            '(".T" if not turned else "")',
+            "factors are transposed that shouldn't be",
+        ),
+        ('f"r{k}s[step] = ', 'f"r{k}s[0] = ', "every step's results are the first one's"),
+        (
+            'body = [f"t{node.index}[()] = d{node.index}" for node in given if not node.shape]',
+            "body: list[str] = []",
+            "a step doesn't get its numbers as arrays",
+        ),
+    ),
+    *in_engines(
+        "team.py",
+        (
+            "if part < parts else size",
+            "if part < parts else size // _UNIT * _UNIT",
+            "the last rows are no part's",
+        ),
+        ("for other in range(1, parts):", "for other in range(2, parts):", "one part's sums are left out"),
+        (
+            "first * b.shape[1] if b_turned else first",
+            "first if b_turned else first * b.shape[1]",
+            "a part's columns start elsewhere",
+        ),
+        ("_gemm(a, first * k,", "_gemm(a, first * n,", "a part's rows start elsewhere"),
+    ),
+    *in_engines(
+        "recorded.py",
+        (
+            "zip(states, new, strict=True)]",
+            "zip(states, reversed(list(new)), strict=True)]",
+            "states change places",
+        ),
+    ),
+    Fault(
+        "_descent.py",
+        "for step in range(first, first + steps)]",
+        "for step in range(first + 1, first + steps + 1)]",
+        "learning rates of the next step",
+    ),
+    Fault(
+        "_descent.py",
+        "np.arange(first + 1.0, first + steps + 1.0)",
+        "np.arange(first + 2.0, first + steps + 2.0)",
+        "steps are counted from 2",
+    ),
+    Fault(
+        "_descent.py",
+        "            done += rows\n",
+        "            done += rows + 1\n",
+        "a row between portions is left out",
+    ),
+    Fault(
+        "_descent.py",
+        "        self.steps += steps\n",
+        "        self.steps += 1\n",
+        "a call counts as one step",
+    ),
+    Fault(
+        "_descent.py",
+        "size = np.full(steps, B) if",
+        "size = np.full(steps, self.batch_size) if",
+        "the last, smaller batch counts like the others",
+    ),
+]
+
+
+def prove(package: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(package.parent), str(TESTS)])
+    return subprocess.run(
+        [sys.executable, str(TESTS / "proof.py")],
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        cwd=package.parent,
+    )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planted") / "gpubp"
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_what_stands_is_right(copy: Path) -> None:
+    done = prove(copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.module}: {fault.what}")
+def test_every_fault_is_found(fault: Fault, copy: Path) -> None:
+    file = copy / fault.module
+    text = file.read_text(encoding="utf-8")
+    assert text.count(fault.right) == 1
+    try:
+        file.write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
+        done = prove(copy)
+    finally:
+        file.write_text(text, encoding="utf-8")
+    assert done.returncode == proof.FOUND, done.stdout + done.stderr
+    assert done.stdout.startswith("found: ")
