@@ -187,7 +187,7 @@ class Descent:
 
     def _recorded(self, kind: Callable[..., Recorded]) -> dict[int, Recorded]:
         if type(self.engine) is not Numpy:
-            raise Untraceable("only NumPy's arrays are written into by recorded steps")
+            raise Untraceable("steps are recorded on NumPy's arrays alone")
         if not isinstance(self.optimizer, Optimizer) or type(self.optimizer).step is not Optimizer.step:
             raise Untraceable("the optimizer has a step of its own")
         n, B = self.rows.x.shape[0], self.batch_size
@@ -243,10 +243,9 @@ def _chosen(compile: bool | str | None, seconds: float) -> str:
 def _refusal(compile: bool | str, reason: ImportError | Untraceable) -> ImportError | ValueError:
     if isinstance(reason, ImportError):
         remedy = "pip install 'gpubp[fast]', or give compile=None"
-        return ImportError(f"compile=True needs numba and SciPy, but: {reason}: {remedy}")
-    return ValueError(
-        f"compile={compile!r} needs steps that can be written down, but: {reason}: give compile=None"
-    )
+        return ImportError(f"compile=True needs numba and SciPy that compile, but {reason}: {remedy}")
+    needed = f"compile={compile!r} needs steps that can be {_ASKED[compile]}"
+    return ValueError(f"{needed}, got one that can't: {reason}: give compile=None")
 
 
 def _seconds(net: Network, n: int, epochs: int, batch_size: int) -> float:

@@ -375,8 +375,9 @@ def test_what_cant_be_written_down_is_refused_where_it_was_asked_for(compile: An
             return w - g, None
 
     net = gpubp.Network((3, 1))
-    said = "needs steps that can be written down, but: the optimizer has a step of its own: give compile=None"
-    with pytest.raises(ValueError, match=f"compile={compile!r} {said}"):
+    way = _descent._ASKED[compile]
+    said = f"needs steps that can be {way}, got one that can't: the optimizer has a step of its own: give"
+    with pytest.raises(ValueError, match=f"compile={compile!r} {said} compile=None"):
         gpubp.train(net, *data(net, "float64"), optimizer=Own(), device="cpu", compile=compile)
 
 
