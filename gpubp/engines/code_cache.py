@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["folder", "has", "keep", "name_of"]
+__all__ = ["folder", "keep", "name_of"]
 
 logger = logging.getLogger("gpubp")
 
@@ -57,14 +57,6 @@ def folder() -> Path:
 def name_of(source: str) -> str:
     """The name of a text as a module, and of its entries' files up to a hyphen."""
     return f"gpubp_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
-
-
-def has(source: str) -> bool:
-    """Whether something is kept for this text, be it for other types, versions or processors."""
-    try:
-        return any(folder().glob(f"{name_of(source)}-*.code"))
-    except (OSError, RuntimeError):
-        return False
 
 
 def keep(function: Any, source: str) -> None:

@@ -65,11 +65,6 @@ class Compiled(Recorded):
     def text(self, *promised: Any) -> Text:
         return Program(*promised, in_parts=self.parts > 1)
 
-    @property
-    def kept(self) -> bool:
-        """Whether this was compiled on this machine before, for whatever sizes."""
-        return code_cache.has(self.source)
-
     def get_ready(self) -> None:
         """Compile.
 

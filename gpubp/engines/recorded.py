@@ -80,11 +80,6 @@ class Recorded(ABC):
     def text(self, *promised: Any) -> Text:
         """How it is written down."""
 
-    @property
-    def kept(self) -> bool:
-        """Whether it is soon ready, as what takes long was done before."""
-        return True
-
     @abstractmethod
     def get_ready(self) -> None:
         """Make what ``run`` needs."""
