@@ -14,6 +14,8 @@ import pytest
 
 import gpubp
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(gpubp.__file__).parent
 TESTS = Path(__file__).parent
 
