@@ -15,6 +15,7 @@ import numpy as np
 from gpubp import _metrics, backprop
 from gpubp._data import Rows, minibatches, unit_rows
 from gpubp._network import Network
+from gpubp._special import sign
 from gpubp._threads import parts_of
 from gpubp._typing import Array, Namespace
 from gpubp.engines import Generic, Numpy, engine_for
@@ -262,8 +263,7 @@ def _l2_term(xp: Namespace, g: Array, W: Array, l2: float) -> tuple[Array, ...]:
 
 
 def _l1_term(xp: Namespace, g: Array, W: Array, l1: float) -> tuple[Array, ...]:
-    # the sign of W; CuPy's own, by the standard's rule for NaN, would wait for the device
-    return (g + l1 * xp.where(W > 0.0, 1.0, xp.where(W < 0.0, -1.0, W)),)
+    return (g + l1 * sign(xp, W),)
 
 
 def _times(xp: Namespace, g: Array, factor: Array) -> tuple[Array, ...]:

@@ -25,7 +25,7 @@ from trainings import (
     without_jax64,
 )
 
-from gpubp import SGD, Adam, Network, _loop, schedules
+from gpubp import SGD, Adam, Network, _data, _loop, schedules
 from gpubp.engines import Numpy
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -41,7 +41,7 @@ def test_the_next_order_is_drawn_while_a_device_works(
     plain = fit(epochs=stop or 4, seed=3, w=W)
     drawn: list[int] = []
     seen: list[list[int]] = []
-    true = _loop.permutation
+    true = _data.permutation
 
     def permutation(n: int, seed: int, epoch: int) -> Any:
         drawn.append(epoch)
