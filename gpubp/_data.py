@@ -15,7 +15,7 @@ from gpubp._devices import device as named_device
 from gpubp._network import Network
 from gpubp._special import dtype_kind, largest_to_square, long_mean, long_sum, native
 from gpubp._typing import Array
-from gpubp.engines import engine_for
+from gpubp.engines import Numpy, engine_for
 
 __all__ = [
     "Rows",
@@ -240,8 +240,9 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
 
 
 def _whole_rows(array: Array) -> Array:
-    """Row after row in memory: else NumPy would copy all of it for every minibatch."""
-    return np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array
+    """Row after row in memory: else NumPy would copy all of it for every minibatch, and a GPU read with strides."""
+    engine = engine_for(array)
+    return engine.library.ascontiguousarray(array) if isinstance(engine, Numpy) else array
 
 
 def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:

@@ -15,6 +15,7 @@ import numpy as np
 from gpubp import _metrics, backprop
 from gpubp._data import Rows, minibatches, unit_rows
 from gpubp._network import Network
+from gpubp._special import sign
 from gpubp._threads import parts_of
 from gpubp._typing import Array, Namespace
 from gpubp.engines import Generic, Numpy, engine_for
@@ -155,9 +156,11 @@ class Descent:
         xp = engine.xp
         if self.l2 or self.l1:
             n = self.net.layout.n_matrix_weights
-            W_part = g[:n]
-            (head,) = engine.update(_penalty, (W_part, w[:n]), (self.l2, self.l1), out=(W_part,))
-            g = engine.join((head, g[n:]), out=g)
+            W_part, W = g[:n], w[:n]
+            for formula, factor in ((_l2_term, self.l2), (_l1_term, self.l1)):
+                if factor:
+                    (W_part,) = engine.update(formula, (W_part, W), (factor,), out=(W_part,))
+            g = engine.join((W_part, g[n:]), out=g)
         if self.clip_norm is not None:
             size = xp.maximum(xp.max(xp.abs(g)), 1e-30)  # divided out, as a square may overflow
             shrink = xp.minimum(self.clip_norm / size / xp.sqrt(xp.sum((g / size) ** 2)), 1.0)
@@ -254,8 +257,12 @@ def _seconds(net: Network, n: int, epochs: int, batch_size: int) -> float:
     return 6e-11 * epochs * n * net.n_weights + 1e-4 * steps
 
 
-def _penalty(xp: Namespace, g: Array, W: Array, l2: float, l1: float) -> tuple[Array, ...]:
-    return (g + l2 * W + l1 * xp.sign(W),)
+def _l2_term(xp: Namespace, g: Array, W: Array, l2: float) -> tuple[Array, ...]:
+    return (g + l2 * W,)
+
+
+def _l1_term(xp: Namespace, g: Array, W: Array, l1: float) -> tuple[Array, ...]:
+    return (g + l1 * sign(xp, W),)
 
 
 def _times(xp: Namespace, g: Array, factor: Array) -> tuple[Array, ...]:

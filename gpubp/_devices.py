@@ -28,6 +28,10 @@ logger = logging.getLogger("gpubp")
 _PIP = "pip install 'gpubp[cuda13]' (or [cuda12] for an older driver)"
 
 
+# by cuBLAS and its like, the runtime and the driver
+_NO_MEMORY = re.compile("_STATUS_ALLOC_FAILED|: out of memory")
+
+
 @dataclass(frozen=True)
 class Device:
     """A place where arrays live and are computed on.
@@ -237,6 +241,16 @@ def check_alike(
         raise TypeError(f"{name} must be {w.dtype} like {model}, got {array.dtype}: convert it with astype")
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: for what CuPy doesn't allocate itself, its libraries say so as a RuntimeError."""
+    if isinstance(error, MemoryError):
+        return True
+    is_cuda = isinstance(error, RuntimeError) and type(error).__module__.startswith(
+        ("cupy.", "cupy_backends.")
+    )
+    return is_cuda and _NO_MEMORY.search(str(error)) is not None
+
+
 def native_erf(xp: Namespace) -> Callable[[Array], Array] | None:
     """The library's own error function, or None where it has none (NumPy and the standard have none)."""
     own = getattr(xp, "erf", None)
@@ -255,6 +269,7 @@ def _cupy() -> Any:  # needs a GPU
     return cupy
 
 
+@cache
 def _cuda_device(index: int) -> Device:  # needs a GPU
     cupy = _cupy()
     properties = cupy.cuda.runtime.getDeviceProperties(index)

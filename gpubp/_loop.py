@@ -119,6 +119,7 @@ class Loop:
         self.engine: Generic = engine_for(rows.x)
         self.xp: Namespace = self.engine.xp
         self.norms = [self.norm(part) for part in (rows, held)]
+        self.ahead: dict[int, Array] = {}  # the next epoch's order, where it is there already
 
     def go(
         self, w: Array, epochs: int, patience: int | None, callbacks: Sequence[Any], progress: bool
@@ -203,7 +204,8 @@ class Loop:
     def epoch(self, state: TrainingState, on_batch: list[Any], keys: _CtrlC) -> tuple[str, list[Done]]:
         """One pass: why it stopped, and what came of its steps."""
         descent = self.descent
-        order = index(permutation(self.rows.x.shape[0], self.seed, state.epoch), self.rows.x)
+        order = self.ahead.pop(state.epoch, None)
+        order = self.order(state.epoch) if order is None else order
         everything: list[Done] = []
         first = descent.steps
         for which in descent.portions(order, self.most):
@@ -220,7 +222,13 @@ class Loop:
                 return "callback", everything
             if keys.pressed:
                 return "interrupted", everything
+        if self.engine.asynchronous and state.epoch < state.epochs:  # while the device works
+            self.ahead = {state.epoch + 1: self.order(state.epoch + 1)}
         return "epochs", everything
+
+    def order(self, epoch: int) -> Array:
+        """The rows in the order of that epoch, on the device."""
+        return index(permutation(self.rows.x.shape[0], self.seed, epoch), self.rows.x)
 
     def refuse_divergence(self, state: TrainingState, done: list[Done], kept: Array) -> None:
         """Raise if a cost or weight of this epoch isn't finite."""

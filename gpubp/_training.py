@@ -10,7 +10,7 @@ from typing import Any
 from gpubp import _metrics, optimizers
 from gpubp._checks import Interval, real_number, whole_number
 from gpubp._data import Rows, dtype_of, first_weights, held_out, home_for, split, validated, watchers
-from gpubp._devices import Device
+from gpubp._devices import Device, out_of_memory
 from gpubp._loop import DivergenceError, Loop, Run
 from gpubp._network import Network
 from gpubp._typing import Array
@@ -150,7 +150,10 @@ def train(
         del rows, held
         try:
             return loop.go(first, epochs, patience, told, progress)
-        except MemoryError as error:  # NumPy's and CuPy's both say how many bytes they were asked for
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            # NumPy and CuPy both say how many bytes they were asked for
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         finally:
             del loop, first

@@ -18,7 +18,7 @@ import numpy as np
 
 from gpubp._catalogue import Catalogue, spelled
 from gpubp._checks import REALS, Interval, real_number
-from gpubp._special import central_differences, log1p, real
+from gpubp._special import central_differences, log1p, real, sign
 from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [
@@ -163,7 +163,7 @@ def squared_error() -> Cost:
 def absolute_error() -> Cost:
     """c = sum_k abs(q_k - y_k); its derivative at 0 is taken as 0."""
     return _BuiltIn(
-        "absolute_error", lambda xp, q, y: xp.sum(xp.abs(q - y), axis=1), lambda xp, q, y: xp.sign(q - y)
+        "absolute_error", lambda xp, q, y: xp.sum(xp.abs(q - y), axis=1), lambda xp, q, y: sign(xp, q - y)
     )
 
 

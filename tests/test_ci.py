@@ -1,15 +1,23 @@
 """The commands of ci/ refuse in one sentence, tell failure from success, and do nothing twice."""
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from xml.sax.saxutils import escape
 
+import numpy as np
 import pytest
+
+from gpubp import _devices
 
 CI = Path(__file__).parent.parent / "ci"
 
@@ -43,6 +51,100 @@ def test_a_gpu_that_is_missing_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert done.stderr.startswith("ci/gpu needs an NVIDIA GPU")
     assert done.stderr.count("\n") == 1
     assert not report.exists()
+
+
+@pytest.fixture
+def gpu(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """ci/gpu with a GPU that computes, as far as it knows, and without its timings."""
+    loader = SourceFileLoader("ci_gpu", str(CI / "gpu"))
+    module = module_from_spec(spec_from_loader("ci_gpu", loader) or pytest.fail("no spec"))
+    loader.exec_module(module)
+    monkeypatch.setattr("gpubp.device", str)
+    for name, given in {"versions": {"device": "a card"}, "times": {}, "benchmark": None}.items():
+        monkeypatch.setattr(module, name, lambda *arguments, given=given: given)
+    return module
+
+
+COMPUTED = '<testcase name="test_verbs[cupy-gather]"/>'
+STOOD_IN = '<testcase name="test_verbs[cupy on numpy-gather]"/><testcase name="test_without_cupy"/>'
+FAILED = '<testcase name="test_verbs[cupy-affine]"><failure/></testcase>'
+SKIPPED = '<testcase name="test_verbs[cupy-affine]"><skipped message="{}"/></testcase>'
+
+
+@pytest.mark.parametrize(
+    ("cases", "code", "words"),
+    [
+        (COMPUTED + STOOD_IN, 0, "passed, 0 failed, 0 skipped on a card\n"),
+        (
+            COMPUTED + SKIPPED.format("PyTorch is not installed"),
+            0,
+            "1 passed, 0 failed, 1 skipped on a card\n",
+        ),
+        (COMPUTED + FAILED, 1, "1 passed, 1 failed, 0 skipped on a card\n"),
+        (
+            SKIPPED.format("PyTorch is not installed"),
+            1,
+            "FAILED: at least one test must run on CuPy's arrays",
+        ),
+        (STOOD_IN, 1, "FAILED: at least one test must run on CuPy's arrays, and none did"),
+        ("", 1, "FAILED: at least one test must run on CuPy's arrays"),
+    ],
+)
+def test_a_gpu_passes_where_tests_ran_on_it(
+    gpu: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    cases: str,
+    code: int,
+    words: str,
+) -> None:
+    assert checked(gpu, monkeypatch, tmp_path, cases) == code
+    assert words in capsys.readouterr().out
+
+
+def test_a_gpu_fails_where_a_test_found_no_cupy(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With every reason that the probe of a GPU can give."""
+
+    def cupy(count: int, value: float) -> Any:
+        runtime = SimpleNamespace(getDeviceCount=lambda: count)
+        return SimpleNamespace(
+            cuda=SimpleNamespace(runtime=runtime, Device=lambda index: nullcontext()),
+            float32=np.float32,
+            arange=lambda n, dtype: value * np.arange(n, dtype=dtype),
+        )
+
+    def broken() -> Any:
+        raise RuntimeWarning("CuPy is installed twice")
+
+    for found, library in [(None, broken), (1, broken), (1, lambda: cupy(0, 1.0)), (1, lambda: cupy(1, 2.0))]:
+        with monkeypatch.context() as machine:
+            machine.setattr(importlib.util, "find_spec", lambda name, found=found: found)
+            machine.setattr(_devices, "_cupy", library)
+            reason = _devices.why_no_gpu.__wrapped__(0)
+        assert reason
+        assert checked(gpu, monkeypatch, tmp_path, COMPUTED + SKIPPED.format(escape(reason, {'"': ""}))) == 1
+        said = capsys.readouterr().out
+        assert "FAILED: every test that needs CuPy must run, and one was skipped" in said
+
+
+def checked(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cases: str) -> int:
+    """What ci/gpu exits with, where pytest writes those results."""
+
+    def run(title: str, command: list[str], **options: Any) -> bool:
+        (results,) = (part.partition("=")[2] for part in command if part.startswith("--junitxml="))
+        counts = {
+            key: cases.count(f"<{tag}") for key, tag in [("tests", "testcase"), ("failures", "failure")]
+        }
+        sums = " ".join(f'{key}="{n}"' for key, n in {**counts, "skipped": cases.count("<skipped")}.items())
+        Path(results).write_text(f'<testsuites><testsuite errors="0" {sums}>{cases}</testsuite></testsuites>')
+        return True
+
+    monkeypatch.setattr(gpu._setup, "run", run)
+    monkeypatch.setattr(sys, "argv", ["ci/gpu", str(tmp_path / "report.json")])
+    return int(gpu.main())
 
 
 def test_a_step_tells_whether_it_passed(setup: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

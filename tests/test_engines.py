@@ -219,6 +219,38 @@ def test_large_matrices_go_in_blocks_of_rows(name: str) -> None:
     np.testing.assert_array_equal(Numpy().activate(sigma, p, out=p), q)
 
 
+@pytest.mark.parametrize("engine", [Numpy(), Cupy(np)])
+def test_what_is_overwritten_is_read_as_the_same_object(engine: Numpy) -> None:
+    """Of two views of one array CuPy would copy the one that it reads."""
+    seen = []
+
+    class Library:
+        def multiply(self, g: Any, slope: Any, out: Any) -> Any:
+            seen.append(g is out)
+            return np.multiply(g, slope, out=out)
+
+    engine.library = Library()
+    p, g = of(B, N_J), of(N_J, B).T.copy()
+    sigma = activations.get("tanh")
+    right = Generic(np).pull_back(sigma, p, np.tanh(p), g)
+    assert engine.pull_back(sigma, p, np.tanh(p), g, out=g) is g
+    np.testing.assert_array_equal(g, right)
+    assert seen == [True]
+
+
+def test_columns_are_summed_by_rows_of_ones_kept(engines: tuple[Generic, Generic, Place]) -> None:
+    """Batches of other sizes and dtypes, also larger than what is kept."""
+    engine, generic, place = engines
+    for rows in (3, 7, 2, 70_000, 7):
+        for dtype in ("float32", "float64"):
+            Delta = place.array(
+                np.random.default_rng(rows).integers(-9, 9, (rows, 4)).astype("float64"), dtype
+            )
+            total = engine.sum_rows(Delta)
+            assert total.dtype == Delta.dtype
+            np.testing.assert_array_equal(place.host(total), place.host(generic.sum_rows(Delta)))
+
+
 def test_quiet(place64: Place) -> None:
     x = place64.array([1e4, 0.0])
     with engine_for(x).quiet():

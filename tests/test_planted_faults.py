@@ -51,7 +51,11 @@ FAULTS = [
             'return _each("({1} if {0} < {1} else {0})", a, b)',
             "the smaller is the larger",
         ),
-        ("self.where(a < 0.0, -1.0, a)", "self.where(a < 0.0, 1.0, a)", "the sign of negative numbers is 1"),
+        (
+            'return _each("({1} if {0} else {2})", condition, a, b)',
+            'return _each("({1} if {0} else {2})", condition, b, a)',
+            "a sign is chosen the other way round",
+        ),
         (
             "self.dtype, (a_turned, b_turned))",
             "self.dtype, (b_turned, a_turned))",

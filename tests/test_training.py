@@ -26,7 +26,7 @@ from trainings import (
 )
 
 import gpubp
-from gpubp import SGD, Adam, Network, Run
+from gpubp import SGD, Adam, Network, Run, _descent
 from gpubp._devices import device_of
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -73,6 +73,18 @@ def test_penalties_and_clipping(place64: Place, penalties: dict[str, Any]) -> No
     close(place64.host(run.w), steps[-1])
     close(run.history["cost"], costs)  # without the penalties
     assert np.abs(steps[-1] - by_hand(W)[0][-1]).max() > 1e-2
+
+
+def test_the_l1_term_is_the_sign_without_asking_for_it() -> None:
+    """CuPy's sign by the standard waits for the device; NaN comes through, and the zeros are no trouble."""
+    W = np.array([2.0, -3.0, 0.0, -0.0, np.inf, -np.inf, np.nan, 1e-300, -1e-300])
+    for dtype in ("float32", "float64"):
+        w = W.astype(dtype)
+        g = np.linspace(-1.0, 1.0, w.size, dtype=dtype)
+        only = SimpleNamespace(where=np.where)
+        (ours,) = _descent._l1_term(only, g, w, 0.25)
+        assert ours.dtype == dtype
+        np.testing.assert_array_equal(ours, g + np.asarray(0.25, dtype) * np.sign(w))
 
 
 @pytest.mark.parametrize("penalty", ["l2", "l1"])

@@ -277,3 +277,31 @@ def test_on_a_gpu_the_cpu_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
         MemoryError, match=r"^gpu must .*, but: MemoryError: give a smaller batch_size, or device='cpu'$"
     ):
         fit(device=gpu)
+
+
+@pytest.mark.parametrize(
+    ("module", "said", "is_memory"),
+    [
+        ("cupy_backends.cuda.libs.cublas", "CUBLAS_STATUS_ALLOC_FAILED", True),
+        ("cupy_backends.cuda.api.runtime", "cudaErrorMemoryAllocation: out of memory", True),
+        ("cupy_backends.cuda.api.driver", "CUDA_ERROR_OUT_OF_MEMORY: out of memory", True),
+        ("cupy_backends.cuda.libs.cublas", "CUBLAS_STATUS_EXECUTION_FAILED", False),
+        (
+            "cupy_backends.cuda.api.runtime",
+            "cudaErrorIllegalAddress: an illegal memory access was met",
+            False,
+        ),
+        ("elsewhere", "CUBLAS_STATUS_ALLOC_FAILED", False),
+    ],
+)
+def test_memory_that_cudas_libraries_lack_is_told_too(
+    monkeypatch: pytest.MonkeyPatch, module: str, said: str, is_memory: bool
+) -> None:
+    error = type("CUDAError", (RuntimeError,), {"__module__": module})
+
+    def failing(*arguments: Any) -> None:
+        raise error(said)
+
+    monkeypatch.setattr(_loop.Loop, "go", failing)
+    with pytest.raises(MemoryError if is_memory else error, match=said):
+        fit()

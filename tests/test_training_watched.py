@@ -25,11 +25,39 @@ from trainings import (
     without_jax64,
 )
 
-from gpubp import SGD, Adam, Network, schedules
+from gpubp import SGD, Adam, Network, _data, _loop, schedules
+from gpubp.engines import Numpy
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 # validation, early stopping, history
+
+
+@pytest.mark.parametrize("stop", [None, 2])
+def test_the_next_order_is_drawn_while_a_device_works(
+    monkeypatch: pytest.MonkeyPatch, stop: int | None
+) -> None:
+    """With the same weights as where each is drawn in its turn, and none after the last epoch."""
+    plain = fit(epochs=stop or 4, seed=3, w=W)
+    drawn: list[int] = []
+    seen: list[list[int]] = []
+    true = _data.permutation
+
+    def permutation(n: int, seed: int, epoch: int) -> Any:
+        drawn.append(epoch)
+        return true(n, seed, epoch)
+
+    def watch(state: Any) -> bool:
+        seen.append([*drawn])
+        return bool(state.epoch == stop)
+
+    monkeypatch.setattr(_loop, "permutation", permutation)
+    monkeypatch.setattr(Numpy, "asynchronous", True)
+    run = fit(epochs=4, seed=3, w=W, callbacks=[on_epoch(watch)])
+    np.testing.assert_array_equal(run.w, plain.w)
+    assert run.history["cost"] == plain.history["cost"]
+    assert seen == [[1, 2], [1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4]][:stop]
+    assert drawn == seen[-1]
 
 
 def test_validation_by_fraction() -> None:

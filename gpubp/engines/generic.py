@@ -19,6 +19,8 @@ __all__ = ["Generic"]
 class Generic:
     """Twelve verbs. B rows, one example each; node i has n_i columns and feeds node j."""
 
+    asynchronous = False  # whether verbs are known to come back before they are done
+
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
         self.formulas = xp  # the namespace that formulas are given

@@ -77,12 +77,13 @@ class Numpy(Generic):
             return super().pull_back(sigma, p, q, g)
         for here in self._blocks(g):
             part, p_part, q_part = g[here], None if p is None else p[here], q[here]
+            into = part if out is g else out[here]  # one object, else CuPy copies what it reads
             if sigma.derivative is not None:
-                self.library.multiply(part, sigma.derivative(self.formulas, p_part, q_part), out=out[here])
+                self.library.multiply(part, sigma.derivative(self.formulas, p_part, q_part), out=into)
             else:
                 Delta = super().pull_back(sigma, p_part, q_part, part)
-                if Delta is not part or out is not g:
-                    out[here] = Delta
+                if Delta is not into:
+                    into[...] = Delta
         return out
 
     def propagate(self, Delta: Array, W: Array, out: Array | None = None) -> Array:
