@@ -215,7 +215,7 @@ def agree(training: Training, ways: Sequence[Way], tally: Tally | None = None) -
             try:
                 found.append(outcome(training, net, data, way))
             except ValueError as error:
-                if not training.per_node or "written down" not in str(error):
+                if not training.per_node or "got one that can't" not in str(error):
                     raise
                 refused = True  # as per_node is
                 continue
