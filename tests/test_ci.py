@@ -116,6 +116,19 @@ def test_a_device_that_cannot_be_emulated_is_told_in_one_sentence(
     assert done.stderr == ""
 
 
+def test_a_cache_that_cannot_be_written_is_told_in_one_sentence(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment = import_module("cupy_on_cpu.environment")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(environment, "unfit", lambda: "")
+    python, reason = environment.prepare()
+    assert python == ""
+    assert reason.startswith("CuPy on the CPU needs a folder that it can write to, and ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="made on Linux alone")
 @pytest.mark.slow
 def test_packages_that_cannot_be_had_are_told_in_one_sentence(tmp_path: Path) -> None:
     offline = {**os.environ, "PIP_NO_INDEX": "1", "XDG_CACHE_HOME": str(tmp_path), "CI": ""}

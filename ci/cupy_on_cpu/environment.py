@@ -25,12 +25,18 @@ def prepare() -> tuple[str, str]:
     reason = unfit()
     if reason:
         return "", reason
-    import fcntl
+    try:
+        return kept_or_made(cache() / f"cupy-{CUPY}-python-{platform.python_version()}-{key()}")
+    except OSError as error:
+        return "", f"CuPy on the CPU needs a folder that it can write to, and {cache()} isn't: {error}"
 
-    name = f"cupy-{CUPY}-python-{platform.python_version()}-{key()}"
-    place = cache() / name
+
+def kept_or_made(place: Path) -> tuple[str, str]:
+    """The Python of the environment there, made if need be, and ""; or "" and why it couldn't be made."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    with (place.parent / f"{name}.lock").open("w") as lock:
+    import fcntl  # not on Windows
+
+    with (place.parent / f"{place.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be making it
         python, stamp = place / "bin" / "python", place / "whole"
         if not (stamp.exists() and python.exists()):
@@ -97,11 +103,11 @@ def make(place: Path) -> str:
         ("its build", [python, str(HERE / "build.py"), str(place / f"cupy-{CUPY}.tar.gz"), place.name], {}),
     ]
     for title, command, more in steps:
-        done = subprocess.run(
-            command, env={**os.environ, **more}, capture_output=True, text=True, check=False
-        )
+        env = {**os.environ, **more}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
-            last = ([line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"])[-1]
+            lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            last = lines[-1] if lines else f"exit code {done.returncode}"
             return f"CuPy on the CPU needs {title}, which failed: {last.strip()}"
     size = sum(file.lstat().st_size for file in place.rglob("*")) / 2**20
     (place / "whole").touch()

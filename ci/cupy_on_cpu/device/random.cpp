@@ -14,6 +14,13 @@ const int LAUNCH_FAILURE = 201;  // CURAND_STATUS_LAUNCH_FAILURE
 struct Generator {
   void* stream = nullptr;
   std::shared_ptr<Source> source = std::make_shared<Source>();
+  unsigned long long seed = Source::default_seed;
+
+  int restart(unsigned long long offset) {
+    source->seed(seed);
+    source->discard(offset);
+    return 0;
+  }
 };
 
 template <class T, class Draw> int draw(Generator* generator, T* out, size_t count, Draw one) {
@@ -28,8 +35,11 @@ API int curandCreateGenerator(Generator** g, int) { *g = new Generator; return 0
 API int curandDestroyGenerator(Generator* g) { delete g; return 0; }
 API int curandGetVersion(int* version) { *version = 100400; return 0; }
 API int curandSetStream(Generator* g, void* stream) { g->stream = stream; return 0; }
-API int curandSetPseudoRandomGeneratorSeed(Generator* g, unsigned long long seed) { g->source->seed(seed); return 0; }
-API int curandSetGeneratorOffset(Generator* g, unsigned long long offset) { g->source->discard(offset); return 0; }
+API int curandSetPseudoRandomGeneratorSeed(Generator* g, unsigned long long seed) {
+  g->seed = seed;
+  return g->restart(0);
+}
+API int curandSetGeneratorOffset(Generator* g, unsigned long long offset) { return g->restart(offset); }
 API int curandSetGeneratorOrdering(Generator*, int) { return 0; }
 API int curandGenerate(Generator* g, unsigned* out, size_t n) {
   return draw(g, out, n, [](Source& from) { return unsigned(from()); });

@@ -158,7 +158,7 @@ bool resume_warps(unsigned& alive) {
 }
 const char* run_block(const std::vector<unsigned>& order, size_t dynamic_bytes) {
   // what is read before it is written shows
-  memset(slots, UNWRITTEN, order.size() * WIDEST);
+  memset(slots, UNWRITTEN, (order.size() + WARP - 1) / WARP * WARP * WIDEST);
   if (dynamic_bytes) memset(kernel->state->dynamic, UNWRITTEN, dynamic_bytes);
   if (kernel->shared) memset(kernel->shared, UNWRITTEN, size_t(kernel->shared_end - kernel->shared));
   fibers.assign(order.size(), Fiber());
