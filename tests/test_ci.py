@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -28,7 +29,9 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return import_module("_setup")
 
 
-@pytest.mark.parametrize("name", ["_setup.py", "demo", "gpu", "test"])
+@pytest.mark.parametrize(
+    "name", ["_setup.py", "cupy_on_cpu/environment.py", "demo", "emulate", "gpu", "test"]
+)
 def test_the_commands_parse_on_an_old_python(name: str) -> None:
     ast.parse((CI / name).read_text(encoding="utf-8"), feature_version=(3, 8))
 
@@ -197,3 +200,42 @@ def test_a_folder_of_something_else_is_left_alone(setup: ModuleType, tmp_path: P
     with pytest.raises(SystemExit, match="must be a virtual environment or not exist"):
         setup.environment(tmp_path, "test")
     assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ci", "word", "status"),
+    [([], "", "skipped", 0), ([], "true", "FAILED", 1), (["--required"], "", "FAILED", 1)],
+)
+def test_a_device_that_cannot_be_emulated_is_told_in_one_sentence(
+    arguments: list[str], ci: str, word: str, status: int
+) -> None:
+    bare = {**os.environ, "PATH": "", "CI": ci}  # no compiler is found
+    command = [sys.executable, str(CI / "emulate"), *arguments]
+    done = subprocess.run(command, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stdout.startswith(f"== ci/emulate: {word}: CuPy on the CPU needs ")
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_one_sentence(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment = import_module("cupy_on_cpu.environment")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(environment, "unfit", lambda: "")
+    python, reason = environment.prepare()
+    assert python == ""
+    assert reason.startswith("CuPy on the CPU needs a folder that it can write to, and ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="made on Linux alone")
+@pytest.mark.slow
+def test_packages_that_cannot_be_had_are_told_in_one_sentence(tmp_path: Path) -> None:
+    offline = {**os.environ, "PIP_NO_INDEX": "1", "XDG_CACHE_HOME": str(tmp_path), "CI": ""}
+    command = [sys.executable, str(CI / "emulate")]
+    done = subprocess.run(command, env=offline, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert re.fullmatch(r"== ci/emulate: skipped: CuPy on the CPU needs .*", done.stdout.splitlines()[-1])
+    assert list(tmp_path.rglob("whole")) == []

@@ -453,12 +453,16 @@ def test_threads_that_bring_nothing_are_given_back() -> None:
 
 
 @pytest.mark.parametrize(("seconds_of_two", "chosen"), [(0.05, 1), (0.001, 2)])
-def test_a_team_measures_its_calls(seconds_of_two: float, chosen: int) -> None:
-    by_threads = {1: 0, 2: 0}
+def test_a_team_measures_its_calls(
+    seconds_of_two: float, chosen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_threads, clock = {1: 0, 2: 0}, [0.0]
+    monkeypatch.setattr(_threads, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
     def share(thread: int, threads: int, parts: int, meeting: Any, steps: int) -> None:
-        time.sleep(steps * (0.002 if threads == 1 else seconds_of_two))
-        by_threads[threads] += steps * (thread == 0)
+        if thread == 0:
+            clock[0] += steps * (0.002 if threads == 1 else seconds_of_two)
+            by_threads[threads] += steps
 
     with Team(2, 1e9) as team:
         for _ in range(30):

@@ -155,12 +155,13 @@ def hundred_steps() -> tuple[Any, Any, Run]:
     """Integer classes, so that labels are tried too, and the run on NumPy."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((48, 6)), rng.integers(0, 3, 48)
-    return X, y, _hundred(X, y)
+    return X, y, _hundred(X, y, device="cpu")
 
 
-def _hundred(X: Any, y: Any) -> Run:
+def _hundred(X: Any, y: Any, device: str = "auto") -> Run:
     net = Network((6, 8, 5, 3), hidden=("relu", "tanh"), cost="cross_entropy")
-    return gpubp.train(net, X, y, epochs=25, batch_size=12, seed=11, l2=1e-3, clip_norm=1.0, progress=False)
+    settings: dict[str, Any] = {"epochs": 25, "batch_size": 12, "seed": 11, "l2": 1e-3, "clip_norm": 1.0}
+    return gpubp.train(net, X, y, **settings, device=device, progress=False)
 
 
 def test_the_same_seed_gives_the_same_weights_after_100_steps(

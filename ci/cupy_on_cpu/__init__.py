@@ -1,0 +1,1 @@
+"""CuPy's own code on the CPU: README.md says what this is."""
