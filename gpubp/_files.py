@@ -61,11 +61,8 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     OSError : the file can't be written
     """
     target = Path(os.path.realpath(path))
-    try:
-        before = os.stat(path)
-    except FileNotFoundError:
-        before = None
-    if before is not None and not (stat.S_ISREG(before.st_mode) and _is(target, before)):
+    before, replaceable = _before(path, target)
+    if not replaceable:
         with open(path, "wb") as file:
             file.write(data)
         return
@@ -87,12 +84,30 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         raise
 
 
-def _is(path: Path, file: os.stat_result) -> bool:
-    """Whether it is that file; what was opened and then deleted has a name under /proc that leads nowhere."""
+def _before(path: str | os.PathLike[str], target: Path) -> tuple[os.stat_result | None, bool]:
+    """What is there, and whether it can be replaced by name. What was opened and then deleted can't: it has a name
+    under /proc that leads nowhere. What another save replaces between two looks can."""
+    before = _there(path)
+    while before is not None and stat.S_ISREG(before.st_mode):
+        named, again = _there(target), _there(path)
+        if _are_one(named, again):
+            return named, True
+        if _are_one(before, again):
+            return before, False
+        before = again
+    return before, before is None
+
+
+def _there(path: str | os.PathLike[str]) -> os.stat_result | None:
     try:
-        return os.path.samestat(os.stat(path), file)
+        return os.stat(path)
     except FileNotFoundError:
-        return False
+        return None
+
+
+def _are_one(a: os.stat_result | None, b: os.stat_result | None) -> bool:
+    # an inode's number is soon another file's
+    return a is not None and b is not None and os.path.samestat(a, b) and a.st_ctime_ns == b.st_ctime_ns
 
 
 def _make_alike(number: int, other: os.stat_result) -> None:

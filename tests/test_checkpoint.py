@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -619,12 +620,14 @@ def test_all_of_it_is_flushed_before_it_takes_the_place(file: Path, monkeypatch:
     assert done[:2] == [size, (file.parent, file.name, size)]
 
 
-def test_many_at_once(file: Path) -> None:
+def test_many_at_once(file: Path, request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-5)  # one save between two looks of another
     errors: list[BaseException] = []
 
     def write(k: int) -> None:
         try:
-            for _ in range(10):
+            for _ in range(40):
                 gpubp.save(file, NET, np.full_like(W, k))
                 loaded = gpubp.load(file)
                 assert np.unique(loaded.w).size == 1
