@@ -351,7 +351,7 @@ def later():
 threading.Thread(target=later).start()
 """
     )
-    assert python(code) == "2"
+    assert python(code) in ("1", "2")  # 3.12 starts no thread any more by then: the caller's works alone
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
