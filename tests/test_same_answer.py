@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from benchmarks.busy import busy
 
 pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
 pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'gpubp[fast]'")
@@ -39,18 +39,6 @@ for sizes, cost, batch_size, ways in [
         seal = hashlib.sha256(run.w.tobytes() + repr(told).encode()).hexdigest()
         print(sizes, run.computed.partition(",")[0], seal)
 """
-
-
-@contextmanager
-def busy(processes: int) -> Iterator[None]:
-    """While it is open, so many processes compute without end."""
-    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
 
 
 def answers(cache: Path, threads: int) -> list[str]:
