@@ -250,6 +250,20 @@ def test_memory_that_was_freed_is_closed() -> None:
     assert "cudaErrorIllegalAddress" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "access", ["*(double*)(y + 4) = 1", "y[0] = ((float4*)(y + 8))->x", "*(int*)(y + 1) = 1"]
+)
+def test_a_misaligned_access_stops_the_kernel(access: str) -> None:
+    done = after(
+        f"odd = kernel('__global__ void odd(char* y) {{ {access}; }}', 'odd')\n"
+        "y = cupy.zeros(64, 'i1')\n"
+        "odd((1,), (1,), (y,))\n"
+        "cupy.cuda.Device().synchronize()\n"
+    )
+    assert "kernel odd uses an address that isn't a multiple of its type's alignment" in done.stderr
+    assert "cudaErrorMisalignedAddress" in done.stderr
+
+
 def test_null_is_no_memory_of_the_device() -> None:
     done = after(
         "kernel('__global__ void k(double* x) { x[0] = 1; }')((1,), (1,), (numpy.uintp(0),))\n"
