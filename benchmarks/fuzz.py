@@ -38,12 +38,12 @@ from hypothesis.strategies import SearchStrategy
 
 import gpubp
 from benchmarks._random_trainings import Data, Training, read, trainings
-from gpubp import _threads
 from gpubp._devices import to_numpy
 from gpubp._network import Network
 from gpubp._typing import Array
 from gpubp.callbacks import TrainingState
-from gpubp.engines import call_nests, code_cache
+from gpubp.recording import code_cache, numpy_loops
+from gpubp.training import threads as _threads
 
 __all__ = [
     "IN_PARTS",
@@ -71,7 +71,7 @@ class Way(NamedTuple):
     name: str
     compile: bool | str = False
     threads: int | None = None
-    block: int = call_nests._BLOCK
+    block: int = numpy_loops._BLOCK
     in_parts: bool = False
     device: str = "cpu"
 
@@ -80,7 +80,7 @@ class Way(NamedTuple):
         """While it is open, these options of ``train`` compute in this way."""
         bound = 0.0 if self.in_parts else math.inf
         shared = mock.patch.multiple(_threads, _SHARED_FROM=bound, _MORE_FROM=bound)
-        with mock.patch.object(call_nests, "_BLOCK", self.block), shared:
+        with mock.patch.object(numpy_loops, "_BLOCK", self.block), shared:
             yield {"compile": self.compile, "threads": self.threads, "device": self.device}
 
     @property

@@ -21,10 +21,10 @@ from gpubp.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
 if TYPE_CHECKING:
     from gpubp import callbacks, matrix_calculus, plots
     from gpubp._checkpoint import CheckpointError, Saved, load, save
-    from gpubp._data import Standardizer, load_digits
-    from gpubp._explain import Explanation, explain
-    from gpubp._training import DivergenceError, Run, train
+    from gpubp._datasets import Standardizer, load_digits
+    from gpubp._explain.explanation import Explanation, explain
     from gpubp._verify import Report, check_gradient
+    from gpubp.training.entry import DivergenceError, Run, train
 
 __version__ = "0.1.0"
 
@@ -74,13 +74,13 @@ _LAZY = {
     "Saved": "gpubp._checkpoint",
     "load": "gpubp._checkpoint",
     "save": "gpubp._checkpoint",
-    "Standardizer": "gpubp._data",
-    "load_digits": "gpubp._data",
-    "Explanation": "gpubp._explain",
-    "explain": "gpubp._explain",
-    "DivergenceError": "gpubp._training",
-    "Run": "gpubp._training",
-    "train": "gpubp._training",
+    "Standardizer": "gpubp._datasets",
+    "load_digits": "gpubp._datasets",
+    "Explanation": "gpubp._explain.explanation",
+    "explain": "gpubp._explain.explanation",
+    "DivergenceError": "gpubp.training.entry",
+    "Run": "gpubp.training.entry",
+    "train": "gpubp.training.entry",
     "Report": "gpubp._verify",
     "check_gradient": "gpubp._verify",
 }

@@ -2,7 +2,7 @@
 
 import sys
 
-from gpubp._cli import main
+from gpubp._cli.commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,13 +15,13 @@ import numpy as np
 
 from gpubp import activations as _activations
 from gpubp import costs as _costs
-from gpubp._data import Standardizer
+from gpubp._datasets import Standardizer
 from gpubp._devices import Device, check_alike, to_numpy
 from gpubp._devices import device as named_device
 from gpubp._files import open_regular, write
 from gpubp._network import Network
+from gpubp._numerics import largest_to_square, native
 from gpubp._per_node import PerNode, per_node
-from gpubp._special import largest_to_square, native
 from gpubp._typing import Array
 from gpubp.activations import Activation
 from gpubp.costs import Cost

@@ -19,7 +19,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from gpubp._special import dtype_kind
+from gpubp._numerics import dtype_kind
 from gpubp._typing import Array, Namespace, NativeDevice
 from gpubp.engines import Generic, engine_for
 

@@ -14,8 +14,8 @@ from gpubp._checks import shape_is, whole_number
 from gpubp._devices import check_alike, place
 from gpubp._devices import device as named_device
 from gpubp._layout import Layout
+from gpubp._numerics import dtype_kind, native
 from gpubp._per_node import PerNode
-from gpubp._special import dtype_kind, native
 from gpubp._typing import Array, Namespace, NativeDevice
 from gpubp.activations import Activation
 from gpubp.backprop import Chains

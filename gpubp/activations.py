@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from gpubp._catalogue import Catalogue, spelled
 from gpubp._checks import REALS, Interval, real_number
 from gpubp._devices import native_erf
-from gpubp._special import central_differences, erf, log1p, real
+from gpubp._numerics import central_differences, erf, log1p, real
+from gpubp._registry import Catalogue, spelled
 from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [

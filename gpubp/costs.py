@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpubp._catalogue import Catalogue, spelled
 from gpubp._checks import REALS, Interval, real_number
-from gpubp._special import central_differences, log1p, real, sign
+from gpubp._numerics import central_differences, log1p, real, sign
+from gpubp._registry import Catalogue, spelled
 from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [

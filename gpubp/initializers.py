@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gpubp._catalogue import Catalogue
 from gpubp._checks import REALS, Interval, real_number
+from gpubp._registry import Catalogue
 
 __all__ = [
     "Initializer",

@@ -34,7 +34,7 @@ import numpy as np
 
 from gpubp._devices import native_device, place, to_numpy
 from gpubp._formulas import SCALAR, Shape, activation_names, elementwise, given, shape, shown, value
-from gpubp._special import central_differences, complex_step
+from gpubp._numerics import central_differences, complex_step
 from gpubp._typing import Array, Namespace, NativeDevice
 from gpubp.activations import Activation
 from gpubp.engines import engine_for

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
-from gpubp._catalogue import Catalogue
 from gpubp._checks import Interval, real_number
+from gpubp._registry import Catalogue
 from gpubp._typing import Array, Namespace
 from gpubp.engines import Generic, engine_for
 from gpubp.schedules import Schedule, rate_at

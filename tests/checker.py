@@ -30,9 +30,9 @@ from exact import Field, ReadBeforeWritten, Unwritten, Values, field, unwritten
 
 import gpubp
 from gpubp._typing import Array
-from gpubp.engines.call_nests import blocks
 from gpubp.engines.generic import Generic
-from gpubp.engines.recorded import Recorded, Step
+from gpubp.recording.numpy_loops import blocks
+from gpubp.recording.recorded import Recorded, Step
 
 __all__ = ["Asked", "Finding", "asked", "check", "watch", "work"]
 
@@ -417,7 +417,7 @@ class _Calls(_Text):
         names = _importing(
             {
                 "numpy": SimpleNamespace(**_NUMPY, **own),
-                "gpubp.engines.call_nests": SimpleNamespace(blocks=blocks),
+                "gpubp.recording.numpy_loops": SimpleNamespace(blocks=blocks),
             }
         )
         exec(_compiled(recorded.source), names)
@@ -603,9 +603,9 @@ def _line() -> int:
 
 @functools.cache
 def _team() -> tuple[dict[str, Any], set[str]]:
-    """What a step's text calls, in Python: as gpubp.engines.team has it, but for BLAS and for the barrier. And in which
-    of the functions threads meet."""
-    source = Path(gpubp.__file__).with_name("engines") / "team.py"
+    """What a step's text calls, in Python: as gpubp.recording.team has it, but for BLAS and for the barrier. And in
+    which of the functions threads meet."""
+    source = Path(gpubp.__file__).with_name("recording") / "team.py"
     tree = ast.parse(source.read_text(encoding="utf-8"))
     kept: list[ast.stmt] = []
     pausing: set[str] = set()
@@ -670,8 +670,8 @@ def _function(source: str) -> Callable[..., Any]:
     modules = {
         "math": SimpleNamespace(inf=field(math.inf), nan=field(math.nan), **exact.functions),
         "numpy": SimpleNamespace(float32=field, float64=field),
-        "gpubp.engines": SimpleNamespace(elementary=SimpleNamespace(**elementary)),
-        "gpubp.engines.team": SimpleNamespace(meet=None, **team),
+        "gpubp.recording": SimpleNamespace(elementary=SimpleNamespace(**elementary)),
+        "gpubp.recording.team": SimpleNamespace(meet=None, **team),
     }
     found = _importing(modules)
     exec(_compiled(source, pausing), found)

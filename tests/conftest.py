@@ -13,7 +13,7 @@ import pytest
 
 from gpubp._devices import why_no_gpu
 from gpubp._typing import Array, Namespace, NativeDevice
-from gpubp.engines.recorded import Recorded
+from gpubp.recording.recorded import Recorded
 
 REMEDIES = {
     "array_api_strict": "array-api-strict is not installed: ci/test adds it",

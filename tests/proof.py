@@ -13,20 +13,20 @@ import checker
 import numpy as np
 
 import gpubp
-from gpubp import _metrics
-from gpubp._data import Rows
-from gpubp._descent import Descent
-from gpubp.engines import call_nests
-from gpubp.engines.compiled import Compiled
-from gpubp.engines.recorded import Recorded, Replayed, Untraceable
+from gpubp.recording import numpy_loops
+from gpubp.recording.compiled import Compiled
+from gpubp.recording.recorded import Recorded, Replayed, Untraceable
+from gpubp.training import metrics
+from gpubp.training.data import Rows
+from gpubp.training.descent import Descent
 
 FOUND = 3
 # a kind of recorded steps, and the bytes of an array that NumPy works on at once
 Way = tuple[Any, int]
-WHOLE: Way = (Replayed, call_nests._BLOCK)
+WHOLE: Way = (Replayed, numpy_loops._BLOCK)
 BLOCKS: Way = (Replayed, 200)
-ALONE: Way = (Compiled, call_nests._BLOCK)
-PARTS: Way = (partial(Compiled, parts=4), call_nests._BLOCK)
+ALONE: Way = (Compiled, numpy_loops._BLOCK)
+PARTS: Way = (partial(Compiled, parts=4), numpy_loops._BLOCK)
 
 
 def recorded() -> Iterator[Recorded]:
@@ -38,7 +38,7 @@ def recorded() -> Iterator[Recorded]:
     every, few = (WHOLE, BLOCKS, PARTS), (BLOCKS, ALONE)
     fixed = {"x": rng.standard_normal((20, 17)), "m": rng.standard_normal((17, 17))}
     for step in (own_step, late_step):
-        for kind, call_nests._BLOCK in every:
+        for kind, numpy_loops._BLOCK in every:
             with suppress(Untraceable):
                 yield kind(step, fixed, {"a": np.ones(17), "b": np.ones(17)}, 9, 1)
     for network, optimizer, more, B, weighted, kinds in [
@@ -51,10 +51,10 @@ def recorded() -> Iterator[Recorded]:
         y = rng.integers(0, n_L, n) if cost.labels else rng.standard_normal((n, n_L))
         s = rng.uniform(0.5, 1.5, n) if weighted else None
         rows = Rows(rng.standard_normal((n, network.sizes[0])), y, s)
-        metric = _metrics.metric_for("auto", cost.name)
+        metric = metrics.metric_for("auto", cost.name)
         w = network.init(1, dtype="float64")
         descent = Descent(network, rows, w, optimizer, B, more, metric, 0, compile=False)
-        for kind, call_nests._BLOCK in kinds:
+        for kind, numpy_loops._BLOCK in kinds:
             yield descent._recorded(kind)[B]
 
 

@@ -13,8 +13,8 @@ from benchmarks import _machine, _report, _sections, cpu, profile, readme_table
 from benchmarks._cases import ALL, GRID, SEED, SMOKE
 from benchmarks._libraries import FLOOR, LIBRARIES, fast_extra, requirements
 from benchmarks._worker import Failed, Worker, environment, steering
-from gpubp import _data
 from gpubp.engines import engine_for
+from gpubp.training import data
 
 PEERS = [name for name in LIBRARIES if name not in (FLOOR, "gpubp-plain")]
 README = f"before\n{readme_table.BEGIN}\nold\n{readme_table.END}\nafter\n"
@@ -116,7 +116,7 @@ def test_samples_that_fail_leave_the_others_alone() -> None:
 def test_every_library_takes_the_rows_in_our_order() -> None:
     case = GRID[0]
     for epoch in (1, 2):
-        ours = _data.permutation(case.rows, SEED, epoch)
+        ours = data.permutation(case.rows, SEED, epoch)
         assert np.array_equal(case.order(epoch).reshape(-1), ours)
 
 

@@ -13,8 +13,8 @@ import pytest
 from checker import Finding
 from exact import unwritten
 
-from gpubp.engines.compiled import Compiled
-from gpubp.engines.recorded import Replayed
+from gpubp.recording.compiled import Compiled
+from gpubp.recording.recorded import Replayed
 
 field: Any = exact.field  # whose operators are made in a loop, which types don't show
 

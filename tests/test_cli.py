@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 import gpubp
-from gpubp import _cli, _devices, _training
-from gpubp._cli import main
+from gpubp import _devices
+from gpubp._cli import commands
+from gpubp._cli.commands import main
+from gpubp.training import entry
 
 SPECIES = np.array(["setosa", "versicolor", "virginica"])
 FAST = ["--quiet", "--hidden", "16", "--epochs", "20", "--device", "cpu"]
@@ -182,8 +184,8 @@ def test_an_interrupted_training_is_saved(
         def on_epoch_end(self, _: Any) -> None:
             signal.raise_signal(signal.SIGINT)
 
-    train = _training.train
-    monkeypatch.setattr(_training, "train", lambda *a, **k: train(*a, **k, callbacks=[CtrlC()]))
+    train = entry.train
+    monkeypatch.setattr(entry, "train", lambda *a, **k: train(*a, **k, callbacks=[CtrlC()]))
     write_flowers()
     assert main(["train", "iris.csv", "--target", "species", *FAST]) == 0
     out = capsys.readouterr().out
@@ -318,10 +320,10 @@ def test_explain_and_plot_match_columns_by_name(
         assert outs[0] == outs[1]
     assert main(["explain", "m.safetensors", "other.csv"]) == 1  # whose last column is taken for the target
     pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[plot]'")
-    from gpubp import _picture
+    from gpubp._cli import picture
 
     seen: dict[str, Any] = {}
-    monkeypatch.setitem(_picture._KINDS, "norms", lambda subject, ax: seen.update(subject._asdict()))
+    monkeypatch.setitem(picture._KINDS, "norms", lambda subject, ax: seen.update(subject._asdict()))
     assert main(["plot", "m.safetensors", "other.csv", "--target", "kind", "--kind", "norms"]) == 0
     assert seen["x"].tolist() == [[1, 2]]
     assert main(["plot", "m.safetensors", "other.csv", "--kind", "norms"]) == 1
@@ -489,7 +491,7 @@ def test_memory_and_interrupts_end_in_a_sentence(
         def fail(_: Any, error: BaseException = error) -> int:
             raise error
 
-        monkeypatch.setattr(_cli, "_info", fail)
+        monkeypatch.setattr(commands, "_info", fail)
         assert main(["info"]) == 1
         assert capsys.readouterr().err == f"gpubp info: {words}\n"
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import gpubp
-from gpubp import _picture
-from gpubp._cli import main
-from gpubp._options import WITH_DATA, WITHOUT_DATA
+from gpubp._cli import picture
+from gpubp._cli.commands import main
+from gpubp._cli.options import WITH_DATA, WITHOUT_DATA
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[plot]'")
 
@@ -43,12 +43,12 @@ def test_each_kind_becomes_a_file(kind: str, capsys: pytest.CaptureFixture[str])
 
 
 def test_every_kind_has_its_picture_and_help() -> None:
-    assert set(_picture._KINDS) == {*WITHOUT_DATA, *WITH_DATA}
+    assert set(picture._KINDS) == {*WITHOUT_DATA, *WITH_DATA}
 
 
 def test_the_data_reach_the_picture_as_the_network_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setitem(_picture._KINDS, "norms", lambda subject, ax: seen.update(subject._asdict()))
+    monkeypatch.setitem(picture._KINDS, "norms", lambda subject, ax: seen.update(subject._asdict()))
     saved()
     Path("rows.csv").write_text(ROWS)
     assert main(["plot", "m.safetensors", "rows.csv", "--kind", "norms"]) == 0

@@ -28,7 +28,7 @@ pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'gpubp[
 import llvmlite
 import numba
 
-from gpubp.engines import code_cache, compiled
+from gpubp.recording import code_cache, compiled
 
 DAMAGED = int(os.environ.get("GPUBP_DAMAGED", "20"))  # caches, for a longer look
 TEXT = "def run(x):\n    return 3 * x + 1\n"
@@ -244,7 +244,7 @@ import hashlib, logging, sys
 from pathlib import Path
 import numpy as np
 import gpubp
-from gpubp.engines import code_cache
+from gpubp.recording import code_cache
 logging.basicConfig(level=logging.INFO)
 code_cache.folder = lambda: Path(sys.argv[1])
 found, load = [], code_cache._Entries.load_overload
@@ -523,7 +523,7 @@ def test_kept_code_knows_blas_by_name(where: Path, monkeypatch: pytest.MonkeyPat
     content = entry(where).read_bytes()
     assert b"gpubp_dgemm" in content
     assert b"numba_xxgemm" not in content
-    from gpubp.engines import team
+    from gpubp.recording import team
 
     address = team._blas("dgemm")
     assert address.to_bytes(8, sys.byteorder) not in content
@@ -542,7 +542,7 @@ def test_matrices_too_long_for_blas_are_left_to_numpy(
 
 
 def test_another_blas_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpubp.engines import team
+    from gpubp.recording import team
 
     monkeypatch.setattr(team, "_GEMM", team._GEMM.replace("int *", "long *"))
     with pytest.raises(

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 
 import gpubp
-from gpubp import _descent
 from gpubp._typing import Array
-from gpubp.engines import Generic, lazy
-from gpubp.engines.lazy import Batch, Graph, Untraceable
-from gpubp.engines.program import Program
+from gpubp.engines import Generic
+from gpubp.recording.numba_writer import Program
+from gpubp.tracing import tracer
+from gpubp.tracing.tracer import Batch, Graph, Untraceable
+from gpubp.training import descent as _descent
 
 pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
 pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'gpubp[fast]'")
-from gpubp._data import Rows
-from gpubp.engines import code_cache, compiled, elementary, plan, storage, team
-from gpubp.engines import program as program_text
+from gpubp.recording import code_cache, compiled, elementary, memory, schedule, team
+from gpubp.recording import numba_writer as program_text
+from gpubp.training.data import Rows
 
 
 def data(net: gpubp.Network) -> tuple[Array, Array]:
@@ -82,8 +83,8 @@ def program(formula: Any, columns: int = 40) -> Program:
     """A step whose only result is the sum of the formula over a batch."""
     graph = Graph("float32")
     x, which = graph.input("x", (90, columns)), graph.input("which", (Batch(8),), np.int64)
-    p = Generic(lazy.xp).gather(x, which)
-    return Program(graph, [], [lazy.xp.sum(lazy.xp.sum(formula(lazy.xp, p), axis=1))], [which])
+    p = Generic(tracer.xp).gather(x, which)
+    return Program(graph, [], [tracer.xp.sum(tracer.xp.sum(formula(tracer.xp, p), axis=1))], [which])
 
 
 def test_many_numbers_are_left_to_numpy_where_it_is_quicker() -> None:
@@ -168,7 +169,7 @@ def test_what_numba_cant_compile_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("GPUBP_COMPILE", "always")
-    monkeypatch.setitem(plan.NEXT, "max", "{0} + 'a letter'")
+    monkeypatch.setitem(schedule.NEXT, "max", "{0} + 'a letter'")
     net = gpubp.Network((3, 4), cost="cross_entropy")
     with caplog.at_level(logging.INFO, "gpubp"):
         run = gpubp.train(net, *data(net), epochs=1, device="cpu", progress=False)
@@ -250,7 +251,7 @@ def test_threads_meet_where_they_must(
         return np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 0, dtype)
 
     # what nobody wrote is read as NaN
-    monkeypatch.setattr(storage, "np", SimpleNamespace(prod=np.prod, empty=unwritten))
+    monkeypatch.setattr(memory, "np", SimpleNamespace(prod=np.prod, empty=unwritten))
     net = gpubp.Network(sizes, cost="cross_entropy")
     X, Y = np.random.default_rng(0).standard_normal((60, 5)), np.arange(60) % sizes[-1]
 

@@ -13,7 +13,7 @@ pytest.importorskip("hypothesis", reason="Hypothesis is not installed: ci/test a
 import gpubp
 from benchmarks.fuzz import IN_PARTS, RECORDED, STEP_BY_STEP, WHOLE, Way
 from gpubp.callbacks import TrainingState
-from gpubp.engines import code_cache
+from gpubp.recording import code_cache
 
 N = 33
 WAYS = [STEP_BY_STEP, *RECORDED]

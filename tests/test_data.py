@@ -9,8 +9,8 @@ import pytest
 from conftest import PLACES, Place
 
 from gpubp import Network, Standardizer, load_digits
-from gpubp._data import Rows, minibatches, permutation, take, validated
 from gpubp._devices import device, device_of
+from gpubp.training.data import Rows, minibatches, permutation, take, validated
 
 rng = np.random.default_rng(0)
 X = 3.0 * rng.standard_normal((50, 4)) + [0.0, -5.0, 100.0, 7.0]

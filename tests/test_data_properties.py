@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import gpubp
 from gpubp import CheckpointError, Standardizer
-from gpubp._data import Rows, minibatches, permutation, split
+from gpubp.training.data import Rows, minibatches, permutation, split
 
 
 @settings(deadline=None)

@@ -18,8 +18,8 @@ from reference import COSTS, HIDDEN, targets
 
 import gpubp
 from gpubp import Network, explain
-from gpubp._explain import MOST
-from gpubp._letters import printable, tokens
+from gpubp._explain.explanation import MOST
+from gpubp._explain.notation import printable, tokens
 
 W = [1.5, -0.7, 2.0]
 
@@ -32,7 +32,7 @@ def drawn(net: Network, B: int = 1, seed: int = 0) -> tuple[Any, Any, Any]:
     return w + 0.2 * rng.standard_normal(w.shape), x, targets(net.cost_function.name, rng, B, net.sizes[-1])
 
 
-def value(term: gpubp._explain.Term) -> float:
+def value(term: gpubp._explain.explanation.Term) -> float:
     assert term.shape == (1, 1)
     return float(term.value.item())
 

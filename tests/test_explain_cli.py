@@ -7,7 +7,7 @@ import pytest
 
 import gpubp
 from gpubp import Network, explain
-from gpubp._cli import main
+from gpubp._cli.commands import main
 
 
 def write_model(cost: str, labels: tuple[str, ...] | None = None) -> Network:

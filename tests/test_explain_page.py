@@ -13,7 +13,7 @@ import pytest
 from reference import COSTS, HIDDEN, targets
 
 from gpubp import Activation, Explanation, Network, explain
-from gpubp._page import key_of
+from gpubp._explain.page import key_of
 
 pytest.importorskip("selenium", reason="selenium is not installed: ci/test adds it")
 

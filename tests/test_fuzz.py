@@ -16,7 +16,7 @@ from benchmarks import fuzz
 from benchmarks._random_trainings import KNOWN, Own, PerNode, Training, read, trainings
 from benchmarks.fuzz import IN_PARTS, RECORDED, WHOLE, Mismatch, Outcome, Tally, Way, agree, search
 from gpubp import activations, costs, optimizers
-from gpubp.engines import code_cache
+from gpubp.recording import code_cache
 
 
 @pytest.fixture(autouse=True)

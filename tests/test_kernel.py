@@ -12,8 +12,8 @@ from gpubp import SGD, Adam
 from gpubp._devices import why_no_gpu
 from gpubp.engines import Generic
 from gpubp.engines.cupy import Cupy
-from gpubp.engines.kernel import written
-from gpubp.engines.lazy import Untraceable
+from gpubp.tracing.kernel import written
+from gpubp.tracing.tracer import Untraceable
 
 
 def test_the_text_of_a_formula() -> None:

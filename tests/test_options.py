@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from gpubp._cli import main
-from gpubp._options import parse
+from gpubp._cli.commands import main
+from gpubp._cli.options import parse
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,13 @@ class Fault(NamedTuple):
     what: str
 
 
-def in_engines(module: str, *faults: tuple[str, str, str]) -> list[Fault]:
-    return [Fault(f"engines/{module}", *fault) for fault in faults]
+def in_module(module: str, *faults: tuple[str, str, str]) -> list[Fault]:
+    return [Fault(module, *fault) for fault in faults]
 
 
 FAULTS = [
-    *in_engines(
-        "lazy.py",
+    *in_module(
+        "tracing/tracer.py",
         (
             "key = (op, tuple(id(a) for a in args), shape, kinds, more)",
             "key = (op, tuple(id(a) for a in args), shape, kinds)",
@@ -62,8 +62,8 @@ FAULTS = [
             "the other factor is transposed",
         ),
     ),
-    *in_engines(
-        "plan.py",
+    *in_module(
+        "recording/schedule.py",
         (
             'found[a.index] + a.op.startswith("rows ")',
             "found[a.index]",
@@ -86,8 +86,8 @@ FAULTS = [
         ),
         ('"max": "T(-inf)"', '"max": "T(0)"', "the largest of a row starts from 0"),
     ),
-    *in_engines(
-        "operations.py",
+    *in_module(
+        "tracing/operations.py",
         (
             'Operation("where", frozenset({2}))',
             'Operation("where", frozenset({0, 1, 2}))',
@@ -96,8 +96,8 @@ FAULTS = [
         ('"<": "less",', '"<": "less_equal",', "another comparison is called"),
         ('">": "greater",', '">": "greater_equal",', "0 counts as positive"),
     ),
-    *in_engines(
-        "storage.py",
+    *in_module(
+        "recording/memory.py",
         (
             "return until < number",
             "return until <= number",
@@ -132,8 +132,8 @@ FAULTS = [
             "a state is written before it was last read",
         ),
     ),
-    *in_engines(
-        "program.py",
+    *in_module(
+        "recording/numba_writer.py",
         (
             "[(before.writes, after.reads | after.writes), (before.reads, after.writes)]",
             "[(before.writes, after.reads | after.writes)]",
@@ -173,8 +173,8 @@ FAULTS = [
             "a product counts as reading each part's rows alone",
         ),
     ),
-    *in_engines(
-        "wide.py",
+    *in_module(
+        "recording/wide_loops.py",
         (
             "self.stages[n.index] > mine",
             "self.stages[n.index] > mine + 1",
@@ -196,8 +196,8 @@ FAULTS = [
             "the first column is left out",
         ),
     ),
-    *in_engines(
-        "narrow.py",
+    *in_module(
+        "recording/narrow_loops.py",
         (
             "if {arg} > {best}[i] else",
             "if {arg} >= {best}[i] else",
@@ -219,8 +219,8 @@ FAULTS = [
             "all numbers share one scratch array",
         ),
     ),
-    *in_engines(
-        "call_nests.py",
+    *in_module(
+        "recording/numpy_loops.py",
         (
             "starts = range(0, rows, size)",
             "starts = range(0, rows - size + 1, size)",
@@ -255,8 +255,8 @@ FAULTS = [
             "room for one block alone",
         ),
     ),
-    *in_engines(
-        "calls.py",
+    *in_module(
+        "recording/numpy_writer.py",
         (
             '(".T" if turned else "")',
             '(".T" if not turned else "")',
@@ -269,8 +269,8 @@ FAULTS = [
             "a step doesn't get its numbers as arrays",
         ),
     ),
-    *in_engines(
-        "team.py",
+    *in_module(
+        "recording/team.py",
         (
             "if part < parts else size",
             "if part < parts else size // _UNIT * _UNIT",
@@ -284,8 +284,8 @@ FAULTS = [
         ),
         ("_gemm(a, first * k,", "_gemm(a, first * n,", "a part's rows start elsewhere"),
     ),
-    *in_engines(
-        "recorded.py",
+    *in_module(
+        "recording/recorded.py",
         (
             "zip(states, new, strict=True)]",
             "zip(states, reversed(list(new)), strict=True)]",
@@ -293,31 +293,31 @@ FAULTS = [
         ),
     ),
     Fault(
-        "_descent.py",
+        "training/descent.py",
         "for step in range(first, first + steps)]",
         "for step in range(first + 1, first + steps + 1)]",
         "learning rates of the next step",
     ),
     Fault(
-        "_descent.py",
+        "training/descent.py",
         "np.arange(first + 1.0, first + steps + 1.0)",
         "np.arange(first + 2.0, first + steps + 2.0)",
         "steps are counted from 2",
     ),
     Fault(
-        "_descent.py",
+        "training/descent.py",
         "            done += rows\n",
         "            done += rows + 1\n",
         "a row between portions is left out",
     ),
     Fault(
-        "_descent.py",
+        "training/descent.py",
         "        self.steps += steps\n",
         "        self.steps += 1\n",
         "a call counts as one step",
     ),
     Fault(
-        "_descent.py",
+        "training/descent.py",
         "size = np.full(steps, B) if",
         "size = np.full(steps, self.batch_size) if",
         "the last, smaller batch counts like the others",

@@ -15,13 +15,17 @@ import pytest
 
 import gpubp
 from benchmarks._cases import GRID, Case
-from gpubp import _descent, _threads, activations, costs, optimizers
+from gpubp import activations, costs, optimizers
 from gpubp._typing import Array
-from gpubp.engines import Generic, call_nests, code_cache, lazy
-from gpubp.engines.call_nests import blocks
-from gpubp.engines.calls import Calls
-from gpubp.engines.lazy import Batch, Graph, Promise
-from gpubp.engines.program import Program
+from gpubp.engines import Generic
+from gpubp.recording import code_cache, numpy_loops
+from gpubp.recording.numba_writer import Program
+from gpubp.recording.numpy_loops import blocks
+from gpubp.recording.numpy_writer import Calls
+from gpubp.tracing import tracer
+from gpubp.tracing.tracer import Batch, Graph, Promise
+from gpubp.training import descent
+from gpubp.training import threads as _threads
 
 ROWS = 75  # four batches of 16 and one of 11
 
@@ -31,12 +35,12 @@ class Way(NamedTuple):
 
     compile: bool | str
     threads: int | None = None
-    block: int = call_nests._BLOCK
+    block: int = numpy_loops._BLOCK
     in_parts: bool = False
 
     def choose(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         """The options of train."""
-        monkeypatch.setattr(call_nests, "_BLOCK", self.block)
+        monkeypatch.setattr(numpy_loops, "_BLOCK", self.block)
         for bound in ("_SHARED_FROM", "_MORE_FROM"):
             monkeypatch.setattr(_threads, bound, 0.0 if self.in_parts else math.inf)
         return {"compile": self.compile, "threads": self.threads, "device": "cpu", "progress": False}
@@ -80,7 +84,7 @@ def same_by_every_way(
     for way in (STEP_BY_STEP, *ways):
         options = {"epochs": 3, "batch_size": 16, **way.choose(monkeypatch), **more}
         runs.append(gpubp.train(net, X, Y, **options))
-        assert runs[-1].computed.partition(",")[0] == _descent._ASKED[way.compile]
+        assert runs[-1].computed.partition(",")[0] == descent._ASKED[way.compile]
     first, *others = runs
     rtol, atol = (1e-10, 1e-12) if dtype == "float64" else (1e-3, 1e-4)
     for other in others:
@@ -256,8 +260,8 @@ def written(text: Any, formula: Any, dtype: str = "float32", columns: int = 40) 
     """A step whose only result is the sum of the formula over a batch."""
     graph = Graph(dtype)
     x, which = graph.input("x", (90, columns)), graph.input("which", (Batch(8),), np.int64)
-    p = Generic(lazy.xp).gather(x, which)
-    return text(graph, [], [lazy.xp.sum(lazy.xp.sum(formula(lazy.xp, p), axis=1))], [which])
+    p = Generic(tracer.xp).gather(x, which)
+    return text(graph, [], [tracer.xp.sum(tracer.xp.sum(formula(tracer.xp, p), axis=1))], [which])
 
 
 @pytest.mark.parametrize(
@@ -284,10 +288,10 @@ def test_what_cant_be_written_down_is_refused(text: Any, formula: Any) -> None:
 def test_every_operation_has_its_call() -> None:
     graph = Graph("float64")
     x, y = (graph.input(name, (7,)) for name in "xy")
-    xp = lazy.xp
+    xp = tracer.xp
     both = [x + y, x - y, x * y, x / y, x**y, x < y, x <= y, x > y, x >= y, x == y, x != y]
     both += [f(x, b) for f in (xp.maximum, xp.minimum) for b in (y, 0.5)] + [xp.where(x > 0.0, x, y)]
-    one = [-x, xp.astype(x > y, np.float64), *(getattr(xp, name)(x) for name in sorted(lazy.FUNCTIONS))]
+    one = [-x, xp.astype(x > y, np.float64), *(getattr(xp, name)(x) for name in sorted(tracer.FUNCTIONS))]
     rng = np.random.default_rng(0)
     a, b = rng.uniform(0.1, 2.0, (2, 7))
     for node in (*both, *one):
@@ -319,7 +323,7 @@ def test_what_is_written_over_is_read_before() -> None:
     graph = Graph("float64")
     x, y, step = graph.input("x", (5,)), graph.input("y", (5,)), graph.input("step", ())
     new = x + y
-    calls = Calls(graph, [(x, new), (y, x * new - y)], [lazy.xp.sum(x * y)], [step])
+    calls = Calls(graph, [(x, new), (y, x * new - y)], [tracer.xp.sum(x * y)], [step])
     names: dict[str, Any] = {}
     exec(calls.source, names)
     a, b = np.arange(5.0), np.arange(5.0)[::-1].copy()
@@ -375,7 +379,7 @@ def test_what_cant_be_written_down_is_refused_where_it_was_asked_for(compile: An
             return w - g, None
 
     net = gpubp.Network((3, 1))
-    way = _descent._ASKED[compile]
+    way = descent._ASKED[compile]
     said = f"needs steps that can be {way}, got one that can't: the optimizer has a step of its own: give"
     with pytest.raises(ValueError, match=f"compile={compile!r} {said} compile=None"):
         gpubp.train(net, *data(net, "float64"), optimizer=Own(), device="cpu", compile=compile)
@@ -390,7 +394,7 @@ def test_the_choice_goes_by_the_estimate_alone() -> None:
         10.0: "compiled",
     }
     for seconds, way in estimates.items():
-        assert _descent._chosen(None, seconds) == way
+        assert descent._chosen(None, seconds) == way
 
 
 @pytest.mark.parametrize("kind", ["read-only", "strided", "memmap"])

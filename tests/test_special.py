@@ -10,7 +10,7 @@ import pytest
 from conftest import Place
 
 from gpubp._devices import native_erf
-from gpubp._special import erf, long_mean, long_sum
+from gpubp._numerics import erf, long_mean, long_sum
 
 
 def test_erf_is_right_to_1e_15(place64: Place) -> None:

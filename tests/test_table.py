@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from gpubp import _table
-from gpubp._table import (
+from gpubp._cli import tables
+from gpubp._cli.tables import (
     classes,
     is_classification,
     read_csv,
@@ -397,7 +397,7 @@ def test_an_npz_that_would_fill_the_memory_is_refused_unread(
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, x=np.zeros((4_000_000, 1)), y=np.zeros(4_000_000))
     assert path.stat().st_size < 100_000
-    monkeypatch.setattr(_table, "_memory", lambda: 60_000_000)
+    monkeypatch.setattr(tables, "_memory", lambda: 60_000_000)
     tracemalloc.start()
     try:
         with pytest.raises(
@@ -407,20 +407,20 @@ def test_an_npz_that_would_fill_the_memory_is_refused_unread(
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
-    monkeypatch.setattr(_table, "_memory", lambda: 70_000_000)
+    monkeypatch.setattr(tables, "_memory", lambda: 70_000_000)
     assert read_table([path], None, None).x.shape == (4_000_000, 1)
 
 
 def test_the_memory_is_known_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    free = _table._memory()
+    free = tables._memory()
 
     def none(*_: Any, **__: Any) -> str:
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", none)
-    there = _table._memory()
+    there = tables._memory()
     monkeypatch.delattr(os, "sysconf", raising=False)
-    assert _table._memory() is None
+    assert tables._memory() is None
     if os.path.exists("/proc/meminfo"):
         assert free is not None
         assert there is not None

@@ -18,8 +18,9 @@ import pytest
 import threadpoolctl
 
 import gpubp
-from gpubp import _descent, _threads
-from gpubp._threads import Choice, Team, limited, parts_of, products_take
+from gpubp.training import descent
+from gpubp.training import threads as _threads
+from gpubp.training.threads import Choice, Team, limited, parts_of, products_take
 
 
 def blas_threads() -> set[int]:
@@ -79,7 +80,7 @@ def test_a_short_run_takes_one_where_steps_are_small(before: set[int]) -> None:
 
 
 def test_small_recorded_steps_take_one(before: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_descent, "_WORTH_RECORDING", 0.0)
+    monkeypatch.setattr(descent, "_WORTH_RECORDING", 0.0)
     seen = Seen()
     train(seen)
     assert seen.threads == {1}
@@ -330,7 +331,7 @@ def python(code: str) -> str:
 TEAM_OF_TWO = """
 import os, threading, time
 from types import SimpleNamespace
-from gpubp import _threads
+from gpubp.training import threads as _threads
 team = _threads.Team(2, 1e9)
 team._choice = SimpleNamespace(threads=2, told=lambda *_: None)
 def share(thread, threads, parts, meeting, steps):

@@ -26,8 +26,9 @@ from trainings import (
 )
 
 import gpubp
-from gpubp import SGD, Adam, Network, Run, _descent
+from gpubp import SGD, Adam, Network, Run
 from gpubp._devices import device_of
+from gpubp.training import descent
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
@@ -82,7 +83,7 @@ def test_the_l1_term_is_the_sign_without_asking_for_it() -> None:
         w = W.astype(dtype)
         g = np.linspace(-1.0, 1.0, w.size, dtype=dtype)
         only = SimpleNamespace(where=np.where)
-        (ours,) = _descent._l1_term(only, g, w, 0.25)
+        (ours,) = descent._l1_term(only, g, w, 0.25)
         assert ours.dtype == dtype
         np.testing.assert_array_equal(ours, g + np.asarray(0.25, dtype) * np.sign(w))
 

@@ -27,8 +27,9 @@ from trainings import (
     without_jax,
 )
 
-from gpubp import SGD, Device, DivergenceError, Network, _loop, backprop
+from gpubp import SGD, Device, DivergenceError, Network, backprop
 from gpubp.engines import Numpy
+from gpubp.training import loop
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
@@ -271,7 +272,7 @@ def test_on_a_gpu_the_cpu_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*arguments: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(_loop.Loop, "go", failing)
+    monkeypatch.setattr(loop.Loop, "go", failing)
     gpu = Device("gpu", np, "NumPy under another name")
     with pytest.raises(
         MemoryError, match=r"^gpu must .*, but: MemoryError: give a smaller batch_size, or device='cpu'$"
@@ -302,6 +303,6 @@ def test_memory_that_cudas_libraries_lack_is_told_too(
     def failing(*arguments: Any) -> None:
         raise error(said)
 
-    monkeypatch.setattr(_loop.Loop, "go", failing)
+    monkeypatch.setattr(loop.Loop, "go", failing)
     with pytest.raises(MemoryError if is_memory else error, match=said):
         fit()

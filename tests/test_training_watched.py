@@ -25,8 +25,9 @@ from trainings import (
     without_jax64,
 )
 
-from gpubp import SGD, Adam, Network, _data, _loop, schedules
+from gpubp import SGD, Adam, Network, schedules
 from gpubp.engines import Numpy
+from gpubp.training import data, loop
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
@@ -41,7 +42,7 @@ def test_the_next_order_is_drawn_while_a_device_works(
     plain = fit(epochs=stop or 4, seed=3, w=W)
     drawn: list[int] = []
     seen: list[list[int]] = []
-    true = _data.permutation
+    true = data.permutation
 
     def permutation(n: int, seed: int, epoch: int) -> Any:
         drawn.append(epoch)
@@ -51,7 +52,7 @@ def test_the_next_order_is_drawn_while_a_device_works(
         seen.append([*drawn])
         return bool(state.epoch == stop)
 
-    monkeypatch.setattr(_loop, "permutation", permutation)
+    monkeypatch.setattr(loop, "permutation", permutation)
     monkeypatch.setattr(Numpy, "asynchronous", True)
     run = fit(epochs=4, seed=3, w=W, callbacks=[on_epoch(watch)])
     np.testing.assert_array_equal(run.w, plain.w)

@@ -12,9 +12,9 @@ from threading import local
 from typing import Any
 
 from gpubp._typing import Array, Formula, Namespace
-from gpubp.engines.kernel import written
-from gpubp.engines.lazy import Untraceable
 from gpubp.engines.numpy import Numpy
+from gpubp.tracing.kernel import written
+from gpubp.tracing.tracer import Untraceable
 
 __all__ = ["Cupy"]
 

@@ -1,0 +1,138 @@
+"""A nest as it is where rows are long, or there are none: row by row, and along each row stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gpubp.recording.schedule import FIRST, NEXT, OVER_ROWS, Nest, columns, row_level, stages
+from gpubp.tracing.tracer import Batch, Promise, Untraceable
+
+__all__ = ["WideWriter"]
+
+
+class WideWriter:
+    """The lines of a nest: for each row the work on it as a whole, then loops over its columns, stage by stage."""
+
+    def __init__(self, program: Any, nest: Nest) -> None:
+        # a Program, which imports this module
+        self.program, self.nest, self.nodes = program, nest, list(nest.nodes.values())
+        self.stages = stages(nest)
+
+    def lines(self) -> list[str]:
+        if self.nest.rows:
+            inside = [line for stage in range(max(self.stages.values()) + 1) for line in self._stage(stage)]
+        else:
+            _, inside = self._body(self.nodes, by_column=False)
+        return [
+            f"for {'i' if self.nest.rows else 'k'} in range({self.program.extent(self.nodes)}):",
+            *(f"    {line}" for line in inside),
+        ]
+
+    def _stage(self, stage: int) -> list[str]:
+        here = [node for node in self.nodes if self.stages[node.index] == stage]
+        _, lines = self._body([node for node in here if row_level(node)], by_column=False)
+        widths: dict[int, list[Promise]] = {}
+        for node in here:
+            if not row_level(node):
+                widths.setdefault(columns(node), []).append(node)
+        for width, nodes in widths.items():
+            reductions = [node for node in nodes if node.op.startswith("rows ")]
+            once, inside = self._body(nodes, by_column=True)
+            lines += map(_reduction_first, reductions)
+            lines += [
+                *once,
+                f"for k in range({self.program.size(nodes, width)}):",
+                *(f"    {line}" for line in inside),
+            ]
+            for node in reductions:
+                if node.op == "rows sum":
+                    lines.append(f"v{node.index} = T(w{node.index})")
+                if node.index in self.program.storage.place:
+                    lines.append(f"{self._element(node)} = v{node.index}")
+        return lines
+
+    def _body(self, nodes: Sequence[Promise], by_column: bool) -> tuple[list[str], list[str]]:
+        """The lines before a loop, and those inside."""
+        once: list[str] = []
+        lines: list[str] = []
+        ends: list[str] = []
+        ready: dict[int, str] = {}
+
+        def read(arg: Promise) -> str:
+            if not arg.shape or arg.op == "number":
+                return str(self.program.number(arg, "t"))
+            mine = arg.index in self.nest.nodes
+            by_row = self.nest.rows and arg.rows_only
+            if mine and by_row:
+                return f"v{arg.index}"
+            if arg.index not in ready:
+                ready[arg.index] = f"x{arg.index}"
+                (once if by_row and by_column else lines).append(f"x{arg.index} = {loaded(arg, mine)}")
+            return ready[arg.index]
+
+        def loaded(arg: Promise, mine: bool) -> str:
+            if arg.index in self.program.storage.place:
+                return self._element(arg)
+            if mine:
+                return f"{self.program.scratch(arg, arg.shape[1:])}[k]"
+            if arg.op == "take":
+                return taken(arg)
+            if arg.op == "{}":
+                return read(arg.args[0])
+            raise Untraceable(f"{arg.op} in a loop")
+
+        def taken(node: Promise) -> str:
+            source, rows = node.args
+            return f"{self.program.place(source)}[{read(rows)}{', k' if len(source.shape) == 2 else ''}]"
+
+        for node in nodes:
+            if node.op.startswith("rows "):
+                lines += _reduction_next(node, read(node.args[0]))
+            elif node.op in OVER_ROWS and not node.shape:
+                total = f"d{node.index}"
+                ends.append(f"{total} = {NEXT[node.op].format(total, read(node.args[0]))}")
+            elif node.op in OVER_ROWS:
+                column = "0" if node.args[0].rows_only else "k"
+                ends.append(f"{self.program.sums(node)}[{column}] += {read(node.args[0])}")
+            elif node.op == "take" or "{" in node.op:
+                text = taken(node) if node.op == "take" else node.op.format(*map(read, node.args))
+                lines.append(f"v{node.index} = {text}")
+                ready[node.index] = f"v{node.index}"
+                if node.index in self.program.storage.place:
+                    ends.append(f"{self._element(node)} = v{node.index}")
+                elif by_column and self._read_later(node):
+                    ends.append(f"{self.program.scratch(node, node.shape[1:])}[k] = v{node.index}")
+            else:
+                raise Untraceable(f"{node.op} in a loop")
+        return once, lines + ends
+
+    def _element(self, node: Promise) -> str:
+        name = self.program.place(node)
+        if not self.nest.rows:
+            return f"{self.program.mine(name)}[k]"
+        if isinstance(node.shape[0], Batch):
+            name = self.program.mine(name)
+        if len(node.shape) == 1:
+            return f"{name}[{'i' if isinstance(node.shape[0], Batch) else 'k'}]"
+        return f"{name}[i, {'0' if node.rows_only else 'k'}]"
+
+    def _read_later(self, node: Promise) -> bool:
+        """Whether a later stage of the nest reads it."""
+        mine = self.stages[node.index]
+        return any(self.stages[n.index] > mine and any(a is node for a in n.args) for n in self.nodes)
+
+
+def _reduction_first(node: Promise) -> str:
+    kind = node.op.removeprefix("rows ")
+    if kind == "argmax":
+        return f"v{node.index}, w{node.index} = 0, T(-inf)"
+    return f"w{node.index} = 0.0" if kind == "sum" else f"v{node.index} = {FIRST[kind]}"
+
+
+def _reduction_next(node: Promise, value: str) -> list[str]:
+    kind = node.op.removeprefix("rows ")
+    if kind == "argmax":
+        return [f"if {value} > w{node.index}:", f"    v{node.index}, w{node.index} = k, {value}"]
+    name = f"{'w' if kind == 'sum' else 'v'}{node.index}"  # a long sum in double precision
+    return [f"{name} = {NEXT[kind].format(name, value)}"]
