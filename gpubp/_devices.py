@@ -27,6 +27,7 @@ logger = logging.getLogger("gpubp")
 
 _PIP = "pip install 'gpubp[cuda13]' (or [cuda12] for an older driver)"
 
+EMULATED = "CuPy on the CPU (no GPU)"  # the name of the device that ci/emulate makes
 
 # by cuBLAS and its like, the runtime and the driver
 _NO_MEMORY = re.compile("_STATUS_ALLOC_FAILED|: out of memory")
@@ -118,6 +119,11 @@ def device(name: str = "auto") -> Device:
     if reason is not None:
         raise RuntimeError(f"device {name!r} needs CuPy and an NVIDIA GPU that computes, but {reason}")
     return _cuda_device(index)  # needs a GPU
+
+
+def is_emulated(device: Device) -> bool:
+    """Whether it is no GPU, but the device on which ci/emulate runs CuPy's code on the CPU: it can't tell time."""
+    return device.description.startswith(EMULATED)
 
 
 def devices() -> tuple[Device, ...]:
