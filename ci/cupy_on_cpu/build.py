@@ -34,7 +34,10 @@ DIRECTIVES = {
 CUDA_VERSION = 13020
 
 # for kernels; the precompiled header must be made with the same
-KERNEL_FLAGS = "-O1 -fPIC -shared -w -fno-strict-aliasing -ffp-contract=off -fvisibility=hidden -fpermissive"
+KERNEL_FLAGS = (
+    "-O1 -fPIC -shared -w -fno-strict-aliasing -ffp-contract=off -fvisibility=hidden -fpermissive"
+    " -fsanitize=alignment -fsanitize-undefined-trap-on-error"  # a card stops there, this CPU would go on
+)
 # what the libraries by NVIDIA's names answer where a call is missing: their "not supported"
 NOT_SUPPORTED = {
     "libcudart.so.13": 801,
