@@ -128,7 +128,7 @@ def test_a_gpu_fails_where_a_test_found_no_cupy(
         with monkeypatch.context() as machine:
             machine.setattr(importlib.util, "find_spec", lambda name, found=found: found)
             machine.setattr(_devices, "_cupy", library)
-            reason = _devices.why_no_gpu.__wrapped__(0)
+            reason = _devices.computes.__wrapped__(0)
         assert reason
         assert checked(gpu, monkeypatch, tmp_path, COMPUTED + SKIPPED.format(escape(reason, {'"': ""}))) == 1
         said = capsys.readouterr().out

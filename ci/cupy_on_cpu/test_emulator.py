@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import cupy
 import numpy as np
 import pytest
 
+from cupy_on_cpu.emulator import allocations_fail, counting
+
 BLOCK = 256
+SEEDS = range(4)
 
 
 def kernel(text: str, name: str = "k") -> Any:
@@ -24,8 +28,12 @@ def kernel(text: str, name: str = "k") -> Any:
 
 def after(code: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """What a new process said: a kernel that fails leaves its process without a device, as on a card."""
-    head = "import cupy, numpy\nfrom test_emulator import *\ncupy.cuda.set_allocator(None)\n"
-    path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+    head = "import cupy, numpy\nfrom cupy_on_cpu.test_emulator import *\n"
+    if (
+        "EMULATOR_DEFER" not in settings
+    ):  # a pool's arrays aren't guarded, and without one all that is freed waits
+        head += "cupy.cuda.set_allocator(None)\n"
+    path = os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": path, **settings}
     command = [sys.executable, "-c", head + code]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -122,6 +130,50 @@ def test_templates_and_variables_of_a_module() -> None:
 def test_text_that_does_not_compile_is_refused_by_the_compiler() -> None:
     with pytest.raises(cupy.cuda.compiler.CompileException, match="nowhere"):
         kernel("__global__ void k() { int x = nowhere; }")((1,), (1,), ())
+
+
+@pytest.mark.parametrize(
+    ("before", "statements", "complaint"),
+    [
+        ("#include <vector>", "std::vector<int> all(3); n[0] = all[0]", 'open source file "vector"'),
+        ("", "int all[n[0]]; all[0] = 1; n[0] = all[0]", "expression must have a constant value"),
+        ("", "if (n[0]) throw 1", "exception handling"),
+        ("", "__shared__ int all[20000]; all[n[0]] = 1; n[0] = all[n[1]]", "uses too much shared data"),
+    ],
+)
+def test_text_that_only_nvidias_compiler_refuses(before: str, statements: str, complaint: str) -> None:
+    text = f'{before}\nextern "C" __global__ void k(int* n) {{ {statements}; }}'
+    # left out, it is compiled, but no run with it takes that from the cache
+    left_out = after(f"cupy.RawModule(code={text!r}).compile()", EMULATOR_NVRTC="0")
+    assert left_out.returncode == 0, left_out.stderr
+    with pytest.raises(cupy.cuda.compiler.CompileException) as refusal:
+        cupy.RawModule(code=text).compile()
+    assert "NVIDIA's NVRTC 13.0 refuses for sm_80 what the host's compiler takes" in str(refusal.value)
+    assert complaint in str(refusal.value)
+
+
+def test_nvidias_compiler_takes_the_step_of_every_optimizer(tmp_path: Path) -> None:
+    done = after(
+        """
+from cupy.cuda import compiler, nvrtc
+import gpubp
+
+class Program(compiler._NVRTCProgram):
+    def compile(self, *options):
+        made = super().compile(*options)
+        log = nvrtc.getProgramLog(self.ptr)
+        if "gpubp_update" in self.src:
+            print(*[f"takes it for {sm}" in log for sm in ("sm_80", "sm_90")])
+        return made
+
+compiler._NVRTCProgram = Program
+w = cupy.zeros(8)
+for optimizer in (gpubp.SGD, gpubp.Momentum, gpubp.Nesterov, gpubp.RMSprop, gpubp.Adam):
+    optimizer().step(w, w, optimizer().init(w), overwrite=True)
+""",
+        CUPY_CACHE_DIR=str(tmp_path),
+    )
+    assert done.stdout == 5 * "True True\n", done.stderr
 
 
 @pytest.mark.parametrize(
@@ -243,6 +295,20 @@ def test_memory_that_was_freed_is_closed() -> None:
     assert "cudaErrorIllegalAddress" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "access", ["*(double*)(y + 4) = 1", "y[0] = ((float4*)(y + 8))->x", "*(int*)(y + 1) = 1"]
+)
+def test_a_misaligned_access_stops_the_kernel(access: str) -> None:
+    done = after(
+        f"odd = kernel('__global__ void odd(char* y) {{ {access}; }}', 'odd')\n"
+        "y = cupy.zeros(64, 'i1')\n"
+        "odd((1,), (1,), (y,))\n"
+        "cupy.cuda.Device().synchronize()\n"
+    )
+    assert "kernel odd uses an address that isn't a multiple of its type's alignment" in done.stderr
+    assert "cudaErrorMisalignedAddress" in done.stderr
+
+
 def test_null_is_no_memory_of_the_device() -> None:
     done = after(
         "kernel('__global__ void k(double* x) { x[0] = 1; }')((1,), (1,), (numpy.uintp(0),))\n"
@@ -330,6 +396,207 @@ def test_events_tell_time() -> None:
     end.record()
     end.synchronize()
     assert cupy.cuda.get_elapsed_time(start, end) > 0
+
+
+# work that waits
+
+
+def deferred(code: str, seed: int) -> str:
+    done = after(code, EMULATOR_DEFER=str(seed), EMULATOR_DEVICES="2")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+PINNED = """
+memory = cupy.cuda.alloc_pinned_memory(8000)
+host = numpy.frombuffer(memory, numpy.float64, 1000)
+host[:] = 5
+x, stream = cupy.ones(1000), cupy.cuda.Stream(non_blocking=True)
+cupy.cuda.Device().synchronize()
+"""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_result_is_not_there_before_somebody_waits(seed: int) -> None:
+    code = PINNED + (
+        "x.data.copy_to_host_async(memory.ptr, 8000, stream)\n"
+        "print(host[0], end=' ')\n"
+        "stream.synchronize()\n"
+        "print(host[0])"
+    )
+    assert deferred(code, seed) == "5.0 1.0"
+    assert after(code).stdout == "1.0 1.0\n"  # where work is done at once
+
+
+def test_a_pinned_buffer_that_is_written_too_early_shows() -> None:
+    code = PINNED + (
+        "x.data.copy_from_host_async(memory.ptr, 8000, stream)\n%s\n"
+        "host[:] = 7\n"
+        "stream.synchronize()\n"
+        "print(float(x[0]))"
+    )
+    assert deferred(code % "", 0) == "7.0"
+    assert deferred(code % "stream.synchronize()", 0) == "5.0"
+
+
+def test_pageable_memory_may_be_written_at_once() -> None:
+    code = PINNED + (
+        "pageable = numpy.full(1000, 3.0)\n"
+        "x.data.copy_from_host_async(pageable.ctypes.data, 8000, stream)\n"
+        "pageable[:] = 4\n"
+        "stream.synchronize()\n"
+        "print(float(x[0]))"
+    )
+    assert deferred(code, 0) == "3.0"
+
+
+@pytest.mark.parametrize("kind", ["non_blocking=True", "non_blocking=False"])
+def test_a_stream_that_waits_for_no_other_shows(kind: str) -> None:
+    code = (
+        f"one, other = cupy.cuda.Stream({kind}), cupy.cuda.Stream({kind})\n"
+        "with one:\n    x = cupy.ones(10)\n"
+        "cupy.cuda.Device().synchronize()\n"
+        "with one:\n    x += 1\n    made = one.record()\n"
+        "%s\n"
+        "with other:\n    y = x * 10\n"
+        "other.synchronize()\n"
+        "print(float(y[0]))"
+    )
+    assert {deferred(code % "other.wait_event(made)", seed) for seed in SEEDS} == {"20.0"}
+    assert {deferred(code % "one.synchronize()", seed) for seed in SEEDS} == {"20.0"}
+    assert {deferred(code % "", seed) for seed in SEEDS} == {"10.0", "20.0"}
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("False", {"2.0"}), ("True", {"1.0", "2.0"})])
+def test_the_legacy_stream_waits_for_blocking_streams_alone(kind: str, seen: set[str]) -> None:
+    code = (
+        f"stream = cupy.cuda.Stream(non_blocking={kind})\n"
+        "x = cupy.ones(10)\n"
+        "cupy.cuda.Device().synchronize()\n"
+        "with stream:\n    x += 1\n"
+        "y = x.copy()\n"
+        "cupy.cuda.Stream.null.synchronize()\n"
+        "print(float(y[0]))"
+    )
+    assert {deferred(code, seed) for seed in SEEDS} == seen
+
+
+def test_what_is_done_can_be_asked_for() -> None:
+    code = (
+        "stream = cupy.cuda.Stream(non_blocking=True)\n"
+        "cupy.ones(10).sum()\n"
+        "cupy.cuda.Device().synchronize()\n"
+        "with stream:\n    x = cupy.ones(10)\n    for _ in range(9): x += 1\n    end = stream.record()\n"
+        "asked = [end.done]\n"
+        "while not end.done: asked.append(False)\n"
+        "print(asked.count(False) > 3, stream.done)"
+    )
+    assert deferred(code, 3) == "True True"
+
+
+def test_a_stream_that_is_destroyed_still_does_its_work() -> None:
+    code = (
+        "stream = cupy.cuda.Stream()\n"
+        "x = cupy.ones(10)\n"
+        "with stream:\n    x += 1\n"
+        "del stream\n"
+        "print(float(x[0]))"
+    )
+    assert deferred(code, 0) == "2.0"
+
+
+def test_a_failed_kernel_shows_where_somebody_waits() -> None:
+    code = (
+        "kernel('__global__ void stray(double* x) { x[1 << 20] = 1; }', 'stray')((1,), (1,), (cupy.zeros(8),))\n"
+        "print('launched')\n"
+        "try:\n    cupy.cuda.Device().synchronize()\nexcept cupy.cuda.runtime.CUDARuntimeError as error:\n"
+        "    print(type(error).__name__)"
+    )
+    done = after(code, EMULATOR_DEFER="1")
+    assert done.stdout.split() == ["launched", "CUDARuntimeError"]
+
+
+# several devices
+
+
+def test_a_kernel_reaches_no_other_devices_memory() -> None:
+    done = after(
+        "with cupy.cuda.Device(1):\n    x = cupy.zeros(8)\n"
+        "kernel('__global__ void far(double* x) { x[0] = 1; }', 'far')((1,), (1,), (x,))\n"
+        "cupy.cuda.Device().synchronize()",
+        EMULATOR_DEVICES="2",
+    )
+    assert "kernel far touches memory of device 1" in done.stderr
+    assert "cudaErrorIllegalAddress" in done.stderr
+
+
+def test_a_launch_in_another_devices_stream_is_refused() -> None:
+    done = after(
+        "with cupy.cuda.Device(1):\n    stream = cupy.cuda.Stream()\n"
+        "kernel('__global__ void k() { }')((1,), (1,), (), stream=stream)",
+        EMULATOR_DEVICES="2",
+    )
+    assert "CUDA_ERROR_INVALID_HANDLE" in done.stderr
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_copy_between_devices_waits_for_its_stream(seed: int) -> None:
+    code = (
+        "with cupy.cuda.Device(1):\n    x = cupy.ones(8)\n    x += 1\n    cupy.cuda.Device().synchronize()\n"
+        "y = cupy.asarray(x)\n"
+        "y *= 2\n"
+        "print(y.device.id, float(y[0]))"
+    )
+    assert deferred(code, seed) == "0 4.0"
+
+
+def test_a_product_beyond_its_matrix_is_stopped() -> None:
+    done = after(
+        "from cupy_backends.cuda.libs import cublas\n"
+        "x, one = cupy.zeros((8, 8)), numpy.ones(1).ctypes.data\n"
+        "handle, at = cupy.cuda.device.get_cublas_handle(), x.data.ptr\n"
+        "cublas.dgemm(handle, 0, 0, 8, 8, 9, one, at, 8, at, 9, one, at, 8)\n"
+        "cupy.cuda.Device().synchronize()"
+    )
+    assert "a product touches memory beyond an allocation" in done.stderr
+    assert "cudaErrorIllegalAddress" in done.stderr
+
+
+# counts, and allocations that fail
+
+
+def test_what_is_asked_for_is_counted() -> None:
+    a = np.ones((16, 16))
+    x = cupy.asarray(a)
+    x @ x, x * 2, x.get()
+    with counting() as (times, sizes):
+        y = cupy.asarray(a)
+        y @ y
+        y *= 2
+        y *= 2
+        y.get()
+    launches = {name: often for name, often in times.items() if name.startswith("launch")}
+    assert launches == {"launch cupy_multiply__float64_float_float64": 2}
+    assert times["product"] == 1
+    assert (times["copy host to device"], sizes["copy host to device"]) == (1, 2048)
+    assert (times["copy device to host"], sizes["copy device to host"]) == (1, 2048)
+    assert times["synchronise copy"] == 1
+    assert times["allocate"] == 0  # all from the pool
+
+
+@pytest.mark.parametrize("many", [1, 2, None])
+def test_allocations_fail_when_they_are_told_to(many: int | None) -> None:
+    def fails() -> bool:
+        try:
+            cupy.cuda.runtime.free(cupy.cuda.runtime.malloc(512))
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            return "out of memory" in str(error)
+        return False
+
+    with allocations_fail(3, many):
+        failed = [k for k in range(6) if fails()]
+    assert failed == [2, 3, 4, 5][: many or 4]
+    assert not fails()
 
 
 # products

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <complex>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 
 using namespace emulated;
@@ -34,12 +35,26 @@ struct BFloat {
 
 enum Status { SUCCESS = 0, NOT_INITIALIZED = 1, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15 };
 
-struct Handle {
-  void* stream = nullptr;
+struct Handle : LibraryHandle {
   int scalars_on_device = 0, math = 0;
 };
 
-int submit_to(Handle* h, Work work) { return h ? submit_or(EXECUTION_FAILED, h->stream, std::move(work)) : int(NOT_INITIALIZED); }
+int submit_to(Handle* h, Work work) { return h ? submit_or(EXECUTION_FAILED, *h, std::move(work)) : int(NOT_INITIALIZED); }
+// A number for the host is there when the call returns.
+int submit_for_number(Handle* h, Work work) {
+  if (int error = submit_to(h, std::move(work))) return error;
+  if (h->scalars_on_device) return SUCCESS;
+  count("synchronise number");
+  return wait_for(h->stream) ? EXECUTION_FAILED : SUCCESS;
+}
+// Whether `columns` of `rows` elements, `step` apart, lie in memory that the device reaches; else it is lost, as a card is.
+template <class T> bool reaches(int on, const T* start, int64_t step, int64_t rows, int64_t columns) {
+  if (!rows || !columns) return true;
+  if (owner(start) == on && on_device(start, size_t((columns - 1) * step + rows) * sizeof(T))) return true;
+  fprintf(stderr, "CuPy on the CPU: a product touches memory beyond an allocation, or that isn't device %d's\n", on);
+  sticky = cudaErrorIllegalAddress;
+  return false;
+}
 
 template <class T> T conjugate(T v) { return v; }
 template <class T> std::complex<T> conjugate(std::complex<T> v) { return std::conj(v); }
@@ -66,8 +81,10 @@ struct Shape {
   }
 };
 template <class In, class Out, class Sum>
-void product(const Shape& s, Sum alpha, const In* a, const In* b, Sum beta, Out* c) {
+void product(int on, const Shape& s, Sum alpha, const In* a, const In* b, Sum beta, Out* c) {
   int64_t m = s.m;
+  bool there = reaches(on, a, s.lda, s.opa ? s.k : s.m, s.opa ? s.m : s.k) && reaches(on, b, s.ldb, s.opb ? s.n : s.k, s.opb ? s.k : s.n);
+  if (!there || !reaches(on, c, s.ldc, s.m, s.n)) return;
   std::vector<Sum> rows(m * s.k), column(m);
   for (int64_t l = 0; l < s.k; l++)
     for (int64_t i = 0; i < m; i++) rows[l * m + i] = Sum(element(a, s.opa, s.lda, i, l));
@@ -89,17 +106,19 @@ int gemm(Handle* h, Shape s, const void* alpha, const void* a, int64_t sa, const
          int64_t sc, int count) {
   if (!s.right()) return INVALID_VALUE;
   auto al = scalar<Sum>(h, alpha), be = scalar<Sum>(h, beta);
-  return submit_to(h, [=] {
+  emulated::count("product");
+  return submit_to(h, [=, on = device] {
     for (int i = 0; i < count; i++)
-      product<In, Out, Sum>(s, al(), static_cast<const In*>(a) + i * sa, static_cast<const In*>(b) + i * sb, be(), static_cast<Out*>(c) + i * sc);
+      product<In, Out, Sum>(on, s, al(), static_cast<const In*>(a) + i * sa, static_cast<const In*>(b) + i * sb, be(), static_cast<Out*>(c) + i * sc);
   });
 }
 template <class T>
 int gemm_pointers(Handle* h, Shape s, const void* alpha, const T* const* a, const T* const* b, const void* beta, T* const* c, int count) {
   if (!s.right()) return INVALID_VALUE;
   auto al = scalar<T>(h, alpha), be = scalar<T>(h, beta);
-  return submit_to(h, [=] {
-    for (int i = 0; i < count; i++) product<T, T, T>(s, al(), a[i], b[i], be(), c[i]);
+  emulated::count("product");
+  return submit_to(h, [=, on = device] {
+    for (int i = 0; i < count; i++) product<T, T, T>(on, s, al(), a[i], b[i], be(), c[i]);
   });
 }
 // By cudaDataType: the types of a and b, of c, and how it is summed.
@@ -126,8 +145,10 @@ int gemm_ex(Handle* h, Shape s, const void* al, const void* a, int at, int64_t s
 template <class T>
 int gemv(Handle* h, int op, int m, int n, const void* alpha, const T* a, int lda, const T* x, int ix, const void* beta, T* y, int iy) {
   auto al = scalar<T>(h, alpha), be = scalar<T>(h, beta);
-  return submit_to(h, [=] {
+  count("product");
+  return submit_to(h, [=, on = device] {
     int rows = op ? n : m, columns = op ? m : n;
+    if (!reaches(on, a, lda, m, n) || !reaches(on, x, std::abs(ix), 1, columns) || !reaches(on, y, std::abs(iy), 1, rows)) return;
     const T* from = first(x, columns, ix);
     T* to = first(y, rows, iy);
     for (int i = 0; i < rows; i++) {
@@ -172,7 +193,7 @@ template <class T> int dgmm(Handle* h, int right, int m, int n, const T* a, int 
 
 // ---- vectors
 template <class T> int dot(Handle* h, int n, const T* x, int ix, const T* y, int iy, T* out, bool conjugated) {
-  return submit_to(h, [=] {
+  return submit_for_number(h, [=] {
     const T *a = first(x, n, ix), *b = first(y, n, iy);
     T sum = 0;
     for (int i = 0; i < n; i++) {
@@ -195,7 +216,7 @@ template <class T, class Factor> int scal(Handle* h, int n, const void* alpha, T
   return submit_to(h, [=] { for (int i = 0; i < n; i++) x[int64_t(i) * ix] *= al(); });
 }
 template <class T, class Real> int norm(Handle* h, int n, const T* x, int ix, Real* out, bool squares) {
-  return submit_to(h, [=] {
+  return submit_for_number(h, [=] {
     double sum = 0;
     for (int i = 0; i < n; i++) {
       double re = std::real(x[int64_t(i) * ix]), im = std::imag(x[int64_t(i) * ix]);
@@ -205,7 +226,7 @@ template <class T, class Real> int norm(Handle* h, int n, const T* x, int ix, Re
   });
 }
 template <class T> int extreme(Handle* h, int n, const T* x, int ix, int* out, bool largest) {
-  return submit_to(h, [=] {
+  return submit_for_number(h, [=] {
     int best = 0;  // counted from 1, as in Fortran
     double value = 0;
     for (int i = 0; i < n; i++) {

@@ -1,4 +1,4 @@
-// What the files of the emulated device share. Every call holds `lock`; work is done at once, or recorded by a capture.
+// What the files of the emulated device share. Every call holds `lock`; work waits in its stream (streams.cpp).
 #pragma once
 #include <cuda.h>
 #include <cuda_runtime_api.h>
@@ -23,18 +23,27 @@ inline cudaError_t sticky = cudaSuccess;              // a kernel failed: as on 
 
 inline cudaError_t fail(cudaError_t error) { return last = error; }
 
+// counts.cpp: what the host asked for so far; Python reads it by emulator.py
+void count(const std::string& what, size_t bytes = 0);
+
 // properties.cpp
+long setting(const char* name, long otherwise);  // an environment variable
 int devices();
 size_t device_bytes();
 
 // memory.cpp
 bool on_device(const void* start, size_t bytes);
+int owner(const void* address);  // the device whose memory it is; -1 for the host's
 void add_variable(void* start, size_t bytes);  // a module's __device__ variable
-// What is wrong with an address that a kernel touched; nullptr where it is none of the device's.
+// What is wrong with an address that a kernel touched.
 const char* fault_at(const void* address);
 
 // streams.cpp
 cudaError_t submit(const void* stream, Work work);
+cudaError_t wait_for(const void* stream);  // until what was submitted to it is done
+void wait_for_device(int number);
+void work_on_devices(int one, int other, Work work);  // after all that both have to do, and before all that comes
+bool launches_here(const void* stream);  // whether it is one of the current device's
 cudaError_t forbid_in_capture();  // called first by what a capture in mode global or thread_local forbids
 bool capturing(const void* stream);
 

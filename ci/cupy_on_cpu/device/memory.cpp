@@ -11,6 +11,7 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <memory>
 
 namespace emulated {
 namespace {
@@ -30,6 +31,7 @@ std::map<uintptr_t, Block> blocks;
 std::map<uintptr_t, size_t> closed;  // freed: pages that nobody may touch
 std::deque<uintptr_t> closed_in_order;
 std::map<int, size_t> used;
+long before_failing = 0, to_fail = 0;  // allocations that succeed, and that fail then; -1: all
 
 size_t page() { static const size_t bytes = size_t(sysconf(_SC_PAGESIZE)); return bytes; }
 size_t round_up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
@@ -45,6 +47,7 @@ cudaError_t allocate_host(void** start, size_t bytes) {
   Guard guard(lock);
   *start = nullptr;
   if (!bytes) return cudaSuccess;
+  emulated::count("allocate pinned", bytes);
   void* made = aligned_alloc(page(), round_up(bytes, page()));
   if (!made) return fail(cudaErrorMemoryAllocation);
   blocks[uintptr_t(made)] = {bytes, device, cudaMemoryTypeHost};
@@ -57,6 +60,11 @@ cudaError_t allocate(void** start, size_t bytes, cudaMemoryType type) {
   *start = nullptr;
   if (sticky) return fail(sticky);
   if (!bytes) return cudaSuccess;
+  emulated::count("allocate", bytes);
+  if (to_fail && --before_failing < 0) {
+    if (to_fail > 0) to_fail--;
+    return fail(cudaErrorMemoryAllocation);
+  }
   size_t total = device_bytes();
   if (bytes > total || used[device] > total - bytes) return fail(cudaErrorMemoryAllocation);
   // it ends where the guard page begins, but for what the alignment takes
@@ -90,14 +98,18 @@ void close(const Block& block) {
   }
 }
 
-cudaError_t release(void* start, bool host) {
+cudaError_t release(void* start, bool host, bool waits = true) {
   Guard guard(lock);
   if (!start) return cudaSuccess;
   auto here = blocks.find(uintptr_t(start));
   if (here == blocks.end()) return fail(cudaErrorInvalidValue);
   Block block = here->second;
   if (host != (block.type == cudaMemoryTypeHost) || (!host && !block.mapped)) return fail(cudaErrorInvalidValue);
-  blocks.erase(here);
+  emulated::count(host ? "free pinned" : "free", block.bytes);
+  // as a driver does, so that what is under way may still use it
+  for (int number = 0; waits && number < devices(); number++)
+    if (host || number == block.device) wait_for_device(number);
+  blocks.erase(uintptr_t(start));
   if (host) {
     free(start);
     return cudaSuccess;
@@ -112,23 +124,77 @@ cudaError_t release(void* start, bool host) {
   return fail(sticky);
 }
 
-cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, const void* stream, bool waits) {
+// ---- copies
+struct Rows {  // width bytes each
+  char* to;
+  size_t to_step;
+  const char* from;
+  size_t from_step, width, rows;
+
+  size_t span(size_t step) const { return (rows - 1) * step + width; }
+  void move() const {
+    for (size_t row = 0; row < rows; row++) memmove(to + row * to_step, from + row * from_step, width);
+  }
+};
+enum class Place { device, pinned, pageable };
+Place place(const void* address) {
+  auto found = find(address);
+  if (!found) return Place::pageable;
+  return found->second.type == cudaMemoryTypeHost ? Place::pinned : Place::device;
+}
+// What the device reads or writes when its turn comes; it may have been freed meanwhile.
+Work checked(const Rows& rows, bool from_device, bool to_device) {
+  return [=] {
+    bool there = (!from_device || on_device(rows.from, rows.span(rows.from_step))) && (!to_device || on_device(rows.to, rows.span(rows.to_step)));
+    if (there) return rows.move();
+    fprintf(stderr, "CuPy on the CPU: a copy touches memory that was freed\n");
+    sticky = cudaErrorIllegalAddress;
+  };
+}
+// As the manual's page on the synchronisation of copies has it: pageable memory is read at once, and written before the
+// call returns; pinned memory is read and written when the copy's turn comes.
+cudaError_t copy(const Rows& rows, cudaMemcpyKind kind, const void* stream, bool waits) {
   Guard guard(lock);
-  if (!bytes) return cudaSuccess;
+  if (!rows.width || !rows.rows) return cudaSuccess;
   if (kind < cudaMemcpyHostToHost || kind > cudaMemcpyDefault) return fail(cudaErrorInvalidMemcpyDirection);
-  bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  if ((to_device && !on_device(to, bytes)) || (from_device && !on_device(from, bytes))) return fail(cudaErrorInvalidValue);
+  bool to_device = place(rows.to) == Place::device, from_device = place(rows.from) == Place::device;
+  if (kind != cudaMemcpyDefault) {
+    bool says_to = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    bool says_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if ((says_to && !to_device) || (says_from && !from_device)) return fail(cudaErrorInvalidValue);
+  }
+  if ((to_device && !on_device(rows.to, rows.span(rows.to_step))) || (from_device && !on_device(rows.from, rows.span(rows.from_step))))
+    return fail(cudaErrorInvalidValue);
   if (waits)
     if (cudaError_t error = forbid_in_capture()) return error;
-  return submit(stream, [=] { memmove(to, from, bytes); });
+  const char* names[] = {"copy host to host", "copy host to device", "copy device to host", "copy device to device"};
+  emulated::count(names[2 * from_device + to_device], rows.width * rows.rows);
+  Work work = checked(rows, from_device, to_device);
+  if (capturing(stream)) return submit(stream, work);
+  if (from_device && to_device) {
+    int one = owner(rows.from), other = owner(rows.to);
+    if (!waits || one == other) return submit(stream, work);
+    work_on_devices(one, other, work);
+    return cudaSuccess;
+  }
+  bool staged = to_device && place(rows.from) == Place::pageable;
+  waits |= !to_device && place(rows.to) == Place::pageable;
+  if (waits) emulated::count("synchronise copy");
+  if (waits && staged)
+    if (cudaError_t error = wait_for(stream)) return error;
+  if (staged) {
+    auto stage = std::make_shared<std::vector<char>>(rows.width * rows.rows);
+    Rows in{stage->data(), rows.width, rows.from, rows.from_step, rows.width, rows.rows};
+    in.move();
+    Work out = checked({rows.to, rows.to_step, stage->data(), rows.width, rows.width, rows.rows}, false, true);
+    return submit(stream, [stage, out] { out(); });
+  }
+  if (cudaError_t error = submit(stream, work)) return error;
+  return waits ? wait_for(stream) : cudaSuccess;
 }
-
-cudaError_t copy_rows(void* to, size_t to_step, const void* from, size_t from_step, size_t width, size_t rows, const void* stream) {
-  return submit(stream, [=] {
-    for (size_t row = 0; row < rows; row++)
-      memmove(static_cast<char*>(to) + row * to_step, static_cast<const char*>(from) + row * from_step, width);
-  });
+Rows one_row(void* to, const void* from, size_t bytes) { return {static_cast<char*>(to), bytes, static_cast<const char*>(from), bytes, bytes, 1}; }
+Rows rectangle(void* to, size_t to_step, const void* from, size_t from_step, size_t width, size_t rows) {
+  return {static_cast<char*>(to), to_step, static_cast<const char*>(from), from_step, width, rows};
 }
 
 cudaMemPool_t the_pool() { return reinterpret_cast<cudaMemPool_t>(0x10); }
@@ -138,6 +204,11 @@ cudaMemPool_t the_pool() { return reinterpret_cast<cudaMemPool_t>(0x10); }
 bool on_device(const void* start, size_t bytes) {
   auto found = find(start);
   return found && found->second.type != cudaMemoryTypeHost && uintptr_t(start) + bytes <= found->first + found->second.bytes;
+}
+
+int owner(const void* address) {
+  auto found = find(address);
+  return found && found->second.type == cudaMemoryTypeDevice ? found->second.device : -1;
 }
 
 void add_variable(void* start, size_t bytes) { blocks[uintptr_t(start)] = {bytes, device, cudaMemoryTypeDevice}; }
@@ -172,7 +243,7 @@ API cudaError_t cudaFree(void* p) {
   if (cudaError_t error = forbid_in_capture()) return error;
   return release(p, false);
 }
-API cudaError_t cudaFreeAsync(void* p, cudaStream_t) { return release(p, false); }
+API cudaError_t cudaFreeAsync(void* p, cudaStream_t s) { return submit(s, [=] { release(p, false, false); }); }
 API cudaError_t cudaFreeHost(void* p) { return release(p, true); }
 API cudaError_t cudaHostRegister(void*, size_t, unsigned) { return cudaSuccess; }
 API cudaError_t cudaHostUnregister(void*) { return cudaSuccess; }
@@ -182,28 +253,27 @@ API cudaError_t cudaMemGetInfo(size_t* free, size_t* all) {
   *free = *all - used[device];
   return cudaSuccess;
 }
-API cudaError_t cudaMemcpy(void* to, const void* from, size_t n, cudaMemcpyKind kind) { return copy(to, from, n, kind, nullptr, true); }
+API cudaError_t cudaMemcpy(void* to, const void* from, size_t n, cudaMemcpyKind kind) { return copy(one_row(to, from, n), kind, nullptr, true); }
 API cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMemcpyKind kind, cudaStream_t s) {
-  return copy(to, from, n, kind, s, false);
+  return copy(one_row(to, from, n), kind, s, false);
 }
 API cudaError_t cudaMemcpyPeer(void* to, int, const void* from, int, size_t n) {
-  return copy(to, from, n, cudaMemcpyDeviceToDevice, nullptr, true);
+  return copy(one_row(to, from, n), cudaMemcpyDeviceToDevice, nullptr, true);
 }
 API cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t n, cudaStream_t s) {
-  return copy(to, from, n, cudaMemcpyDeviceToDevice, s, false);
+  return copy(one_row(to, from, n), cudaMemcpyDeviceToDevice, s, false);
 }
-API cudaError_t cudaMemcpy2D(void* to, size_t dp, const void* from, size_t sp, size_t w, size_t h, cudaMemcpyKind) {
-  Guard guard(lock);
-  if (cudaError_t error = forbid_in_capture()) return error;
-  return copy_rows(to, dp, from, sp, w, h, nullptr);
+API cudaError_t cudaMemcpy2D(void* to, size_t dp, const void* from, size_t sp, size_t w, size_t h, cudaMemcpyKind kind) {
+  return copy(rectangle(to, dp, from, sp, w, h), kind, nullptr, true);
 }
-API cudaError_t cudaMemcpy2DAsync(void* to, size_t dp, const void* from, size_t sp, size_t w, size_t h, cudaMemcpyKind, cudaStream_t s) {
-  return copy_rows(to, dp, from, sp, w, h, s);
+API cudaError_t cudaMemcpy2DAsync(void* to, size_t dp, const void* from, size_t sp, size_t w, size_t h, cudaMemcpyKind kind, cudaStream_t s) {
+  return copy(rectangle(to, dp, from, sp, w, h), kind, s, false);
 }
 API cudaError_t cudaMemsetAsync(void* p, int value, size_t n, cudaStream_t s) {
   Guard guard(lock);
   if (n && !on_device(p, n)) return fail(cudaErrorInvalidValue);
-  return submit(s, [=] { memset(p, value, n); });
+  count("fill", n);
+  return submit(s, [=] { if (on_device(p, n)) memset(p, value, n); });
 }
 API cudaError_t cudaMemset(void* p, int value, size_t n) { return cudaMemsetAsync(p, value, n, nullptr); }
 API cudaError_t cudaMemPrefetchAsync(const void*, size_t, cudaMemLocation, unsigned, cudaStream_t) { return cudaSuccess; }
@@ -225,4 +295,11 @@ API cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* found, const voi
   found->devicePointer = block && found->type != cudaMemoryTypeHost ? const_cast<void*>(p) : nullptr;
   found->hostPointer = block && found->type == cudaMemoryTypeDevice ? nullptr : const_cast<void*>(p);
   return cudaSuccess;
+}
+
+// Of the allocations to come, those after `before` fail: so many, or all where it is -1.
+API void emulatorFailAllocations(long before, long many) {
+  Guard guard(lock);
+  before_failing = before;
+  to_fail = many;
 }

@@ -40,6 +40,16 @@ struct Arguments {
       each.push_back(at);
     }
   }
+  // Another device whose memory an argument points to, also as part of a structure; or -1.
+  int elsewhere() const {
+    for (size_t at = 0; at + sizeof(void*) <= bytes.size(); at += sizeof(void*)) {
+      const void* word;
+      memcpy(&word, &bytes[at], sizeof word);
+      int found = owner(word);
+      if (found >= 0 && found != device) return found;
+    }
+    return -1;
+  }
 };
 
 unsigned allowed(CUfunction f) {
@@ -54,14 +64,19 @@ CUresult launch(CUfunction f, dim3 grid, dim3 block, unsigned shared, CUstream s
   if (!threads || threads > THREADS || block.z > 64 || !blocks || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
     return CUDA_ERROR_INVALID_VALUE;
   if (shared > allowed(f)) return CUDA_ERROR_INVALID_VALUE;
+  if (!launches_here(stream)) return CUDA_ERROR_INVALID_HANDLE;
   const Kernel* kernel = reinterpret_cast<const Kernel*>(f);
   auto arguments = std::make_shared<Arguments>(*kernel, parameters);
+  count(std::string("launch ") + kernel->name);
+  int elsewhere = arguments->elsewhere();
   return CUresult(submit(stream, [=] {
-    if (sticky) return;
-    std::string wrong = run(*kernel, grid, block, shared, arguments->each.data());
+    std::string wrong = elsewhere < 0 ? run(*kernel, grid, block, shared, arguments->each.data())
+                                      : "touches memory of device " + std::to_string(elsewhere);
     if (wrong.empty()) return;
     fprintf(stderr, "CuPy on the CPU: kernel %s %s\n", kernel->name, wrong.c_str());
-    sticky = wrong.rfind("touches", 0) == 0 ? cudaErrorIllegalAddress : cudaErrorLaunchFailure;
+    sticky = wrong.rfind("touches", 0) == 0  ? cudaErrorIllegalAddress
+             : wrong.rfind("uses", 0) == 0 ? cudaErrorMisalignedAddress
+                                             : cudaErrorLaunchFailure;
   }));
 }
 

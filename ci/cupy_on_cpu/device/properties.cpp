@@ -7,12 +7,11 @@
 #include <cstring>
 
 namespace emulated {
-namespace {
+
 long setting(const char* name, long otherwise) {
   const char* text = getenv(name);
   return text && *text ? strtol(text, nullptr, 0) : otherwise;
 }
-}  // namespace
 
 int devices() {
   static const int count = [] {
@@ -37,7 +36,7 @@ API const char* cudaGetErrorName(cudaError_t e) {
     NAME(cudaErrorInvalidResourceHandle) NAME(cudaErrorNotReady) NAME(cudaErrorNotSupported) NAME(cudaErrorLaunchFailure) NAME(cudaErrorIllegalAddress)
     NAME(cudaErrorStreamCaptureUnsupported) NAME(cudaErrorStreamCaptureInvalidated) NAME(cudaErrorStreamCaptureUnmatched)
     NAME(cudaErrorStreamCaptureImplicit) NAME(cudaErrorStreamCaptureUnjoined) NAME(cudaErrorInvalidMemcpyDirection)
-    NAME(cudaErrorPeerAccessAlreadyEnabled) NAME(cudaErrorCapturedEvent) NAME(cudaErrorIllegalState) NAME(cudaErrorNoDevice)
+    NAME(cudaErrorMisalignedAddress) NAME(cudaErrorPeerAccessUnsupported) NAME(cudaErrorPeerAccessNotEnabled) NAME(cudaErrorCapturedEvent) NAME(cudaErrorIllegalState) NAME(cudaErrorNoDevice)
     NAME(cudaErrorStreamCaptureMerge) NAME(cudaErrorStreamCaptureIsolation) NAME(cudaErrorStreamCaptureWrongThread)
     default: return "cudaErrorUnknown";
   }
@@ -98,6 +97,7 @@ API cudaError_t cudaDeviceGetAttribute(int* v, cudaDeviceAttr a, int d) {
   return cudaSuccess;
 }
 API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int d) {
+  count("properties");
   if (d < 0 || d >= devices()) return fail(cudaErrorInvalidDevice);
   memset(p, 0, sizeof *p);
   snprintf(p->name, sizeof p->name, "CuPy on the CPU (no GPU)");
@@ -121,8 +121,9 @@ API cudaError_t cudaDeviceGetByPCIBusId(int* d, const char* id) {
   *d = int(b) - 1;
   return cudaSuccess;
 }
-API cudaError_t cudaDeviceCanAccessPeer(int* can, int a, int b) { *can = a != b; return cudaSuccess; }
-API cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return cudaSuccess; }
-API cudaError_t cudaDeviceDisablePeerAccess(int) { return cudaSuccess; }
+// no device's kernels reach another's memory, so that what relies on it shows
+API cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) { *can = 0; return cudaSuccess; }
+API cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return fail(cudaErrorPeerAccessUnsupported); }
+API cudaError_t cudaDeviceDisablePeerAccess(int) { return fail(cudaErrorPeerAccessNotEnabled); }
 API cudaError_t cudaDeviceGetLimit(size_t* v, cudaLimit) { *v = 1 << 20; return cudaSuccess; }
 API cudaError_t cudaDeviceSetLimit(cudaLimit, size_t) { return cudaSuccess; }

@@ -11,20 +11,19 @@ namespace {
 using Source = std::mt19937_64;
 const int LAUNCH_FAILURE = 201;  // CURAND_STATUS_LAUNCH_FAILURE
 
-struct Generator {
-  void* stream = nullptr;
+struct Generator : LibraryHandle {
   std::shared_ptr<Source> source = std::make_shared<Source>();
   unsigned long long seed = Source::default_seed;
 
   int restart(unsigned long long offset) {
-    source->seed(seed);
+    source = std::make_shared<Source>(seed);  // what was asked for before draws on from the old one
     source->discard(offset);
     return 0;
   }
 };
 
 template <class T, class Draw> int draw(Generator* generator, T* out, size_t count, Draw one) {
-  return submit_or(LAUNCH_FAILURE, generator->stream, [=, source = generator->source]() mutable {
+  return submit_or(LAUNCH_FAILURE, *generator, [=, source = generator->source]() mutable {
     for (size_t i = 0; i < count; i++) out[i] = T(one(*source));
   });
 }

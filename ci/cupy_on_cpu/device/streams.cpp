@@ -1,47 +1,154 @@
-// Streams, events and graphs: work is done when it is submitted, or kept by the graph that its stream captures into.
+// Streams, events, capture and graphs. Work waits in its stream until something that the manual says waits for it does.
+// EMULATOR_DEFER=SEED lets it wait; which of several streams goes on is then drawn by the seed. Else it is done at once.
 #include "device.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <random>
 #include <set>
 
 namespace emulated {
 namespace {
 
+const size_t MOST_WAITING = 512;  // beyond it a launch waits for others, as on a card
+
+struct Item {
+  Work work;
+  std::vector<std::shared_ptr<Item>> after;  // what must be done before
+  bool done = false;
+};
+using Waiting = std::shared_ptr<Item>;
 struct Graph { std::vector<Work> work; };
 struct Stream {
+  int device = 0;
   unsigned flags = 0;
   int priority = 0;
+  Waiting last = nullptr;  // of its items
+  bool destroyed = false;
   Graph* graph = nullptr;  // captured into
   bool origin = false, spoilt = false;
   cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+
+  bool blocking() const { return !(flags & cudaStreamNonBlocking); }
+};
+struct Record {
+  Waiting item;
+  std::chrono::steady_clock::time_point when;
 };
 struct Event {
-  std::chrono::steady_clock::time_point when;
-  bool recorded = false;
-  Graph* graph = nullptr;  // that of the capture which recorded it
+  int device = 0;
   unsigned flags = 0;
+  std::shared_ptr<Record> record;
+  Graph* graph = nullptr;  // that of the capture which recorded it
 };
-Stream legacy, per_thread;
-std::set<Stream*> made, in_capture;
+struct Defaults { Stream legacy, per_thread; };
 
+std::vector<Waiting> waiting;  // of all streams, as they came
+std::vector<std::unique_ptr<Stream>> made;
+std::set<Stream*> in_capture;
+
+bool deferring() {
+  static const bool is_set = getenv("EMULATOR_DEFER") && *getenv("EMULATOR_DEFER");
+  return is_set;
+}
+bool drawn(size_t chances) {  // true in one of so many
+  static std::mt19937 random(unsigned(setting("EMULATOR_DEFER", 0)));
+  return random() % chances == 0;
+}
+
+Defaults& defaults(int number) {
+  static std::vector<std::unique_ptr<Defaults>> each;
+  while (int(each.size()) <= number) {
+    each.push_back(std::make_unique<Defaults>());
+    each.back()->legacy.device = each.back()->per_thread.device = int(each.size()) - 1;
+  }
+  return *each[size_t(number)];
+}
 Stream* of(const void* handle) {
-  if (handle == nullptr || handle == cudaStreamLegacy) return &legacy;
-  if (handle == cudaStreamPerThread) return &per_thread;
+  if (handle == nullptr || handle == cudaStreamLegacy) return &defaults(device).legacy;
+  if (handle == cudaStreamPerThread) return &defaults(device).per_thread;
   return static_cast<Stream*>(const_cast<void*>(handle));
 }
+bool is_legacy(const Stream* stream) { return stream == &defaults(stream->device).legacy; }
 bool known(const void* handle) {
-  Stream* stream = of(handle);
-  return stream == &legacy || stream == &per_thread || made.count(stream);
+  if (handle == nullptr || handle == cudaStreamLegacy || handle == cudaStreamPerThread) return true;
+  return std::any_of(made.begin(), made.end(), [=](auto& stream) { return stream.get() == handle && !stream->destroyed; });
 }
+std::vector<Stream*> streams_of(int number) {
+  std::vector<Stream*> found = {&defaults(number).legacy, &defaults(number).per_thread};
+  for (auto& stream : made)
+    if (stream->device == number) found.push_back(stream.get());
+  return found;
+}
+
+// ---- the queue
+void follow(Item& item, const Waiting& earlier) {
+  if (earlier && !earlier->done) item.after.push_back(earlier);
+}
+// What is in the legacy stream comes after all that is in the device's blocking streams, and before what comes to them.
+Waiting enqueue(Stream* stream, Work work, const Waiting& earlier = nullptr) {
+  auto item = std::make_shared<Item>(Item{std::move(work), {}});
+  follow(*item, earlier);
+  follow(*item, stream->last);
+  if (is_legacy(stream)) {
+    for (Stream* other : streams_of(stream->device))
+      if (other->blocking()) follow(*item, other->last);
+  } else if (stream->blocking()) {
+    follow(*item, defaults(stream->device).legacy.last);
+  }
+  waiting.push_back(item);
+  return stream->last = item;
+}
+bool is_ready(const Waiting& item) {
+  return std::all_of(item->after.begin(), item->after.end(), [](auto& earlier) { return earlier->done; });
+}
+// Does one item, of those needed where any are given.
+void do_one(const std::set<Item*>& needed) {
+  auto chosen = waiting.end();
+  size_t ready = 0;
+  for (auto each = waiting.begin(); each != waiting.end(); ++each)
+    if (is_ready(*each) && (needed.empty() || needed.count(each->get())) && drawn(++ready)) chosen = each;
+  if (chosen == waiting.end()) {
+    fprintf(stderr, "CuPy on the CPU: a stream's work waits for itself\n");
+    abort();
+  }
+  Waiting item = *chosen;
+  waiting.erase(chosen);
+  if (!sticky) item->work();
+  item->work = nullptr;
+  item->after.clear();
+  item->done = true;
+}
+void collect(const Waiting& item, std::set<Item*>& needed) {
+  if (item->done || !needed.insert(item.get()).second) return;
+  for (auto& earlier : item->after) collect(earlier, needed);
+}
+// Others may go on meanwhile, or not.
+void wait(const Waiting& item) {
+  if (!item || item->done) return;
+  std::set<Item*> needed;
+  if (drawn(2)) collect(item, needed);
+  while (!item->done) do_one(needed);
+}
+cudaError_t finished() { return sticky ? fail(sticky) : cudaSuccess; }
+// Time goes by while somebody asks.
+cudaError_t is_done(const Waiting& item) {
+  if (item && !item->done) do_one({});
+  if (sticky) return fail(sticky);
+  return !item || item->done ? cudaSuccess : cudaErrorNotReady;
+}
+
 // The legacy stream waits for every blocking stream, which none that captures can let it.
 cudaError_t check(const void* handle) {
   if (sticky) return fail(sticky);
   if (!known(handle)) return fail(cudaErrorInvalidResourceHandle);
-  if (of(handle) == &legacy)
+  if (is_legacy(of(handle)))
     for (Stream* other : in_capture)
-      if (!(other->flags & cudaStreamNonBlocking)) {
+      if (other->blocking()) {
         other->spoilt = true;
         return fail(cudaErrorStreamCaptureImplicit);
       }
@@ -57,10 +164,41 @@ cudaError_t spoil(Stream* stream) {
 cudaError_t submit(const void* handle, Work work) {
   Guard guard(lock);
   if (cudaError_t error = check(handle)) return error;
-  if (Graph* graph = of(handle)->graph) graph->work.push_back(std::move(work));
-  else work();
+  if (Graph* graph = of(handle)->graph) {
+    graph->work.push_back(std::move(work));
+    return cudaSuccess;
+  }
+  Waiting item = enqueue(of(handle), std::move(work));
+  if (!deferring()) wait(item);
+  while (waiting.size() > MOST_WAITING) do_one({});
   return cudaSuccess;
 }
+cudaError_t wait_for(const void* handle) {
+  Guard guard(lock);
+  if (!known(handle)) return fail(cudaErrorInvalidResourceHandle);
+  if (of(handle)->graph) return spoil(of(handle));
+  // what is submitted to the legacy stream would wait for others; so does who waits for it
+  if (is_legacy(of(handle)))
+    for (Stream* other : streams_of(device))
+      if (other->blocking()) wait(other->last);
+  wait(of(handle)->last);
+  return finished();
+}
+void wait_for_device(int number) {
+  for (Stream* stream : streams_of(number)) wait(stream->last);
+}
+void work_on_devices(int one, int other, Work work) {
+  auto item = std::make_shared<Item>(Item{std::move(work), {}});
+  for (int number : {one, other})
+    for (Stream* stream : streams_of(number)) {
+      follow(*item, stream->last);
+      stream->last = item;
+    }
+  waiting.push_back(item);
+  if (!deferring()) wait(item);
+}
+
+bool launches_here(const void* handle) { return !known(handle) || of(handle)->device == device; }
 
 cudaError_t forbid_in_capture() {
   for (Stream* stream : in_capture)
@@ -68,7 +206,7 @@ cudaError_t forbid_in_capture() {
   return cudaSuccess;
 }
 
-bool capturing(const void* handle) { return of(handle)->graph != nullptr; }
+bool capturing(const void* handle) { return known(handle) && of(handle)->graph != nullptr; }
 
 }  // namespace emulated
 
@@ -76,18 +214,22 @@ using namespace emulated;
 
 API cudaError_t cudaDeviceSynchronize() {
   Guard guard(lock);
+  count("synchronise device");
   if (cudaError_t error = forbid_in_capture()) return error;
-  return sticky ? fail(sticky) : cudaSuccess;
+  wait_for_device(device);
+  return finished();
 }
 
 // ---- streams
 API cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned flags, int priority) {
   Guard guard(lock);
-  auto* stream = new Stream;
-  stream->flags = flags;
-  stream->priority = priority;
-  made.insert(stream);
-  *s = reinterpret_cast<cudaStream_t>(stream);
+  auto gone = [](auto& stream) { return stream->destroyed && (!stream->last || stream->last->done); };
+  made.erase(std::remove_if(made.begin(), made.end(), gone), made.end());
+  made.push_back(std::make_unique<Stream>());
+  made.back()->device = device;
+  made.back()->flags = flags;
+  made.back()->priority = priority;
+  *s = reinterpret_cast<cudaStream_t>(made.back().get());
   return cudaSuccess;
 }
 API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned flags) { return cudaStreamCreateWithPriority(s, flags, 0); }
@@ -96,18 +238,21 @@ API cudaError_t cudaStreamGetFlags(cudaStream_t s, unsigned* flags) { *flags = o
 API cudaError_t cudaStreamGetPriority(cudaStream_t s, int* priority) { *priority = of(s)->priority; return cudaSuccess; }
 API cudaError_t cudaStreamDestroy(cudaStream_t s) {
   Guard guard(lock);
-  Stream* stream = of(s);
-  if (!made.erase(stream)) return fail(cudaErrorInvalidResourceHandle);
-  in_capture.erase(stream);
-  delete stream;
+  if (!s || !known(s)) return fail(cudaErrorInvalidResourceHandle);
+  in_capture.erase(of(s));
+  of(s)->destroyed = true;  // it returns at once: what waits in it is still done
   return cudaSuccess;
 }
 API cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+  count("synchronise stream");
+  return wait_for(s);
+}
+API cudaError_t cudaStreamQuery(cudaStream_t s) {
   Guard guard(lock);
   if (known(s) && of(s)->graph) return spoil(of(s));
-  return check(s);
+  if (cudaError_t error = check(s)) return error;
+  return is_done(of(s)->last);
 }
-API cudaError_t cudaStreamQuery(cudaStream_t s) { return cudaStreamSynchronize(s); }
 API cudaError_t cudaLaunchHostFunc(cudaStream_t s, cudaHostFn_t call, void* data) { return submit(s, [=] { call(data); }); }
 API cudaError_t cudaStreamAddCallback(cudaStream_t s, cudaStreamCallback_t call, void* data, unsigned) {
   Guard guard(lock);
@@ -120,7 +265,7 @@ API cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mod
   Guard guard(lock);
   if (!known(s)) return fail(cudaErrorInvalidResourceHandle);
   Stream* stream = of(s);
-  if (stream == &legacy) return fail(cudaErrorStreamCaptureUnsupported);
+  if (is_legacy(stream)) return fail(cudaErrorStreamCaptureUnsupported);
   if (stream->graph) return fail(cudaErrorIllegalState);
   stream->graph = new Graph;
   stream->origin = true;
@@ -182,42 +327,66 @@ API cudaError_t cudaGraphDebugDotPrint(cudaGraph_t g, const char* path, unsigned
 }
 
 // ---- events
+static Event* of(cudaEvent_t event) { return reinterpret_cast<Event*>(event); }
 API cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned flags) {
-  auto* event = new Event;
-  event->flags = flags;
-  *e = reinterpret_cast<cudaEvent_t>(event);
+  *e = reinterpret_cast<cudaEvent_t>(new Event{device, flags, nullptr});
   return cudaSuccess;
 }
 API cudaError_t cudaEventCreate(cudaEvent_t* e) { return cudaEventCreateWithFlags(e, 0); }
-API cudaError_t cudaEventDestroy(cudaEvent_t e) { delete reinterpret_cast<Event*>(e); return cudaSuccess; }
+API cudaError_t cudaEventDestroy(cudaEvent_t e) {
+  Guard guard(lock);
+  delete of(e);
+  return cudaSuccess;
+}
 API cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
   Guard guard(lock);
   if (cudaError_t error = check(s)) return error;
-  auto* event = reinterpret_cast<Event*>(e);
-  event->graph = of(s)->graph;
-  event->when = std::chrono::steady_clock::now();
-  event->recorded = true;
+  Event* event = of(e);
+  Stream* stream = of(s);
+  if (event->device != stream->device) return fail(cudaErrorInvalidResourceHandle);
+  event->graph = stream->graph;
+  if (stream->graph) return cudaSuccess;
+  event->record = std::make_shared<Record>();
+  std::weak_ptr<Record> record = event->record;  // which may be replaced before
+  event->record->item = enqueue(stream, [record] {
+    if (auto kept = record.lock()) kept->when = std::chrono::steady_clock::now();
+  });
+  if (!deferring()) wait(event->record->item);
   return cudaSuccess;
 }
 API cudaError_t cudaEventQuery(cudaEvent_t e) {
   Guard guard(lock);
   if (sticky) return fail(sticky);
-  return reinterpret_cast<Event*>(e)->graph ? fail(cudaErrorCapturedEvent) : cudaSuccess;
+  if (of(e)->graph) return fail(cudaErrorCapturedEvent);
+  return of(e)->record ? is_done(of(e)->record->item) : cudaSuccess;
 }
-API cudaError_t cudaEventSynchronize(cudaEvent_t e) { return cudaEventQuery(e); }
+API cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+  Guard guard(lock);
+  count("synchronise event");
+  if (sticky) return fail(sticky);
+  if (of(e)->graph) return fail(cudaErrorCapturedEvent);
+  if (of(e)->record) wait(of(e)->record->item);
+  return finished();
+}
 API cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
-  auto *a = reinterpret_cast<Event*>(from), *b = reinterpret_cast<Event*>(to);
-  if (!a->recorded || !b->recorded || (a->flags | b->flags) & cudaEventDisableTiming) return fail(cudaErrorInvalidResourceHandle);
-  *ms = std::chrono::duration<float, std::milli>(b->when - a->when).count();
+  Guard guard(lock);
+  Event *a = of(from), *b = of(to);
+  if (!a->record || !b->record || (a->flags | b->flags) & cudaEventDisableTiming) return fail(cudaErrorInvalidResourceHandle);
+  if (!a->record->item->done || !b->record->item->done) return cudaErrorNotReady;
+  *ms = std::chrono::duration<float, std::milli>(b->record->when - a->record->when).count();
   return cudaSuccess;
 }
 API cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
   Guard guard(lock);
   if (!known(s)) return fail(cudaErrorInvalidResourceHandle);
   Stream* stream = of(s);
-  auto* event = reinterpret_cast<Event*>(e);
+  Event* event = of(e);
+  if (!event->graph && !stream->graph) {
+    if (event->record && !event->record->item->done) enqueue(stream, [] {}, event->record->item);
+    return cudaSuccess;
+  }
   if (!event->graph || stream->graph) return cudaSuccess;
-  if (stream == &legacy) return fail(cudaErrorStreamCaptureImplicit);
+  if (is_legacy(stream)) return fail(cudaErrorStreamCaptureImplicit);
   // a stream that waits for what is captured is captured too
   for (Stream* other : in_capture)
     if (other->graph == event->graph) {

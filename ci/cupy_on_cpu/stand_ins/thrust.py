@@ -1,10 +1,11 @@
-"""In place of cupy.cuda.thrust: the device's memory is the host's, so that NumPy can sort it."""
+"""In place of cupy.cuda.thrust: the device's memory is the host's, so that NumPy sorts it, once the stream is done."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Any
 
+import cupy
 import numpy
 
 available = True
@@ -15,6 +16,7 @@ def get_build_version() -> int:
 
 
 def _view(dtype: Any, start: int, shape: Any) -> Any:
+    cupy.cuda.get_current_stream().synchronize()
     dtype = numpy.dtype(dtype)
     size = int(numpy.prod(shape)) * dtype.itemsize
     return numpy.frombuffer((ctypes.c_char * size).from_address(start), dtype=dtype).reshape(shape)
