@@ -24,7 +24,7 @@ FLOORS = [
     {"backprop", "recording"},
     {"matrix_calculus", "_datasets", "_formulas", "_network", "_verify"},
     {"callbacks", "_checkpoint", "training"},
-    {"plots", "_explain"},
+    {"plots", "_explain", "_ran"},
     {"_cli"},
     {"__init__", "__main__"},
 ]
