@@ -158,10 +158,11 @@ class Loop:
                     started, start = time.perf_counter(), self.copy(state.w)
                     stopped, done = self.epoch(state, on_batch, keys)
                     kept = start if best is None else best[2]
-                    self.refuse_divergence(state, done, kept)
+                    costs = self.on_host([C for C, _, _, _ in done])  # here the device is waited for
+                    self.refuse_divergence(state, done, costs, kept)
                     if stopped == "interrupted":
                         break
-                    self.record(state, done, started, kept)
+                    self.record(state, done, costs, started, kept)
                     validation_cost = state.history["validation_cost"][-1]
                     if validation_cost is not None and (best is None or validation_cost < best[0]):
                         best = validation_cost, state.epoch, self.copy(state.w)
@@ -230,24 +231,23 @@ class Loop:
         """The rows in the order of that epoch, on the device."""
         return index(permutation(self.rows.x.shape[0], self.seed, epoch), self.rows.x)
 
-    def refuse_divergence(self, state: TrainingState, done: list[Done], kept: Array) -> None:
+    def refuse_divergence(self, state: TrainingState, done: list[Done], costs: Any, kept: Array) -> None:
         """Raise if a cost or weight of this epoch isn't finite."""
-        bad = np.flatnonzero(~np.isfinite(self.on_host([C for C, _, _, _ in done])))
+        bad = np.flatnonzero(~np.isfinite(costs))
         if bad.size:
             rates = np.concatenate([np.reshape(rate, -1) for _, _, rate, _ in done])
             raise DivergenceError("the cost", state.epoch, int(bad[0]) + 1, float(rates[bad[0]]), kept)
         if not bool(self.xp.all(self.xp.isfinite(state.w))):
             raise DivergenceError("every weight", state.epoch, state.batch, state.learning_rate, kept)
 
-    def record(self, state: TrainingState, done: list[Done], started: float, kept: Array) -> None:
-        """Add the epoch to the history; here the device is waited for."""
-        values = self.on_host([C for C, _, _, _ in done])
+    def record(self, state: TrainingState, done: list[Done], costs: Any, started: float, kept: Array) -> None:
+        """Add the epoch to the history."""
         weights = self.on_host([size for _, size, _, _ in done])
-        cost = float(np.sum(values * weights) / np.sum(weights))
+        cost = float(np.sum(costs * weights) / np.sum(weights))
         metric = None
         if self.metric is not None:
             # step by step, so that the sum doesn't depend on how many of them a call did
-            hits = self.on_host([each.hits for each in done]).reshape(len(values), -1)
+            hits = self.on_host([each.hits for each in done]).reshape(len(costs), -1)
             metric = self.metric.finish(np.sum(hits, axis=0), self.seen(state))
         validation_cost, validation_metric = self.validate(state.w)
         if validation_cost is not None and not math.isfinite(validation_cost):

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpubp import activations, backprop, costs, initializers
 from gpubp._checks import shape_is, whole_number
-from gpubp._devices import check_alike, place
+from gpubp._devices import at, check_alike, place
 from gpubp._devices import device as named_device
 from gpubp._layout import Layout
 from gpubp._per_node import PerNode
@@ -230,7 +230,8 @@ class Network:
                 str(shape),
                 "rows are outputs, columns are inputs" if k < L else "one an output",
             )
-        return engine.join(parts)
+        with at(parts[0]):
+            return engine.join(parts)
 
     def forward(self, w: Array, x: Array) -> Chains:
         """The forward chains p and q of x (B, n_0); p[0] is x itself.
@@ -243,7 +244,7 @@ class Network:
         """
         w, x = native(w), native(x)
         engine = self._check(w, x)
-        with engine.quiet():
+        with at(w), engine.quiet():
             p, q = zip(*backprop.forward(self, engine, self.layout.views(w), x), strict=True)
         return Chains(p, q)
 
@@ -263,13 +264,14 @@ class Network:
                     f"collapse needs a linear network, every sigma_j the identity, got {sigma.name!r} at j = {j}: "
                     "only without it is the network one matrix"
                 )
-        return backprop.collapsed(engine, self.layout.views(w))
+        with at(w):
+            return backprop.collapsed(engine, self.layout.views(w))
 
     def predict(self, w: Array, x: Array) -> Array:
         """q_L, (B, n_L), of x (B, n_0). Raises as ``forward`` does."""
         w, x = native(w), native(x)
         engine = self._check(w, x)
-        with engine.quiet():
+        with at(w), engine.quiet():
             return backprop.predict(self, engine, self.layout.views(w), x)
 
     def backward(
@@ -296,7 +298,7 @@ class Network:
         """
         w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
-        with engine.quiet():
+        with at(w), engine.quiet():
             return backprop.chains(self, engine, w, x, y, sample_weight, reduction)
 
     def cost(
@@ -305,7 +307,7 @@ class Network:
         """C, 0-d, on the device; arguments as for ``backward``."""
         w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction)
-        with engine.quiet():
+        with at(w), engine.quiet():
             return backprop.batch_cost(self, engine, w, x, y, sample_weight, reduction)[0]
 
     def gradient(
@@ -320,7 +322,7 @@ class Network:
         """(C, dC/dw), keeping less than ``backward`` does; arguments as there."""
         w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
-        with engine.quiet():
+        with at(w), engine.quiet():
             C, g, _ = backprop.cost_and_gradient(self, engine, w, x, y, sample_weight, reduction)
         return C, g
 

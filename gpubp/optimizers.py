@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from gpubp._catalogue import Catalogue
 from gpubp._checks import Interval, real_number
+from gpubp._devices import at
 from gpubp._typing import Array, Namespace
 from gpubp.engines import Generic, engine_for
 from gpubp.schedules import Schedule, rate_at
@@ -57,7 +58,8 @@ class Optimizer:
     def init(self, w: Array) -> State:
         """The state before the first step."""
         xp = engine_for(w).xp
-        return State(0, tuple(xp.zeros_like(w) for _ in range(self.slots)))
+        with at(w):
+            return State(0, tuple(xp.zeros_like(w) for _ in range(self.slots)))
 
     def step(
         self, w: Array, g: Array, state: State, *, overwrite: bool = False, engine: Generic | None = None
@@ -68,7 +70,10 @@ class Optimizer:
         for w's library.
         """
         eta, t = rate_at(self.learning_rate, state.steps), state.steps + 1
-        new_w, *slots = self.descend(engine or engine_for(w), w, g, state.slots, eta, t, overwrite=overwrite)
+        with at(w):
+            new_w, *slots = self.descend(
+                engine or engine_for(w), w, g, state.slots, eta, t, overwrite=overwrite
+            )
         return new_w, State(t, tuple(slots))
 
     def descend(

@@ -303,6 +303,7 @@ def test_ci_gpu_takes_the_benchmark_into_its_report(monkeypatch: pytest.MonkeyPa
     command = module_from_spec(spec)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     loader.exec_module(command)
-    found = command.benchmark(60.0, *STAND_IN, "--sections", "crossover")
+    found, whole = command.benchmark(60.0, *STAND_IN, "--sections", "crossover")
+    assert whole
     assert len(found["crossover"]["cases"]) == 2
-    assert command.benchmark(60.0, "--device", "none") is None
+    assert command.benchmark(60.0, "--device", "none") == (None, False)

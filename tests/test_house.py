@@ -38,6 +38,7 @@ FLOORS = [
         "_page",
         "_picture",
         "_predictions",
+        "_ran",
         "_table",
         "_terms",
     },

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import cupy
@@ -132,6 +133,50 @@ def test_text_that_does_not_compile_is_refused_by_the_compiler() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "statements", "complaint"),
+    [
+        ("#include <vector>", "std::vector<int> all(3); n[0] = all[0]", 'open source file "vector"'),
+        ("", "int all[n[0]]; all[0] = 1; n[0] = all[0]", "expression must have a constant value"),
+        ("", "if (n[0]) throw 1", "exception handling"),
+        ("", "__shared__ int all[20000]; all[n[0]] = 1; n[0] = all[n[1]]", "uses too much shared data"),
+    ],
+)
+def test_text_that_only_nvidias_compiler_refuses(before: str, statements: str, complaint: str) -> None:
+    text = f'{before}\nextern "C" __global__ void k(int* n) {{ {statements}; }}'
+    # left out, it is compiled, but no run with it takes that from the cache
+    left_out = after(f"cupy.RawModule(code={text!r}).compile()", EMULATOR_NVRTC="0")
+    assert left_out.returncode == 0, left_out.stderr
+    with pytest.raises(cupy.cuda.compiler.CompileException) as refusal:
+        cupy.RawModule(code=text).compile()
+    assert "NVIDIA's NVRTC 13.0 refuses for sm_80 what the host's compiler takes" in str(refusal.value)
+    assert complaint in str(refusal.value)
+
+
+def test_nvidias_compiler_takes_the_step_of_every_optimizer(tmp_path: Path) -> None:
+    done = after(
+        """
+from cupy.cuda import compiler, nvrtc
+import gpubp
+
+class Program(compiler._NVRTCProgram):
+    def compile(self, *options):
+        made = super().compile(*options)
+        log = nvrtc.getProgramLog(self.ptr)
+        if "gpubp_update" in self.src:
+            print(*[f"takes it for {sm}" in log for sm in ("sm_80", "sm_90")])
+        return made
+
+compiler._NVRTCProgram = Program
+w = cupy.zeros(8)
+for optimizer in (gpubp.SGD, gpubp.Momentum, gpubp.Nesterov, gpubp.RMSprop, gpubp.Adam):
+    optimizer().step(w, w, optimizer().init(w), overwrite=True)
+""",
+        CUPY_CACHE_DIR=str(tmp_path),
+    )
+    assert done.stdout == 5 * "True True\n", done.stderr
+
+
+@pytest.mark.parametrize(
     ("grid", "block", "shared"),
     [((1,), (1025,), 0), ((1,), (32, 64), 0), ((1, 65536), (1,), 0), ((1,), (1,), 49153)],
 )
@@ -248,6 +293,20 @@ def test_memory_that_was_freed_is_closed() -> None:
     )
     assert "kernel late touches memory that was freed" in done.stderr
     assert "cudaErrorIllegalAddress" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "access", ["*(double*)(y + 4) = 1", "y[0] = ((float4*)(y + 8))->x", "*(int*)(y + 1) = 1"]
+)
+def test_a_misaligned_access_stops_the_kernel(access: str) -> None:
+    done = after(
+        f"odd = kernel('__global__ void odd(char* y) {{ {access}; }}', 'odd')\n"
+        "y = cupy.zeros(64, 'i1')\n"
+        "odd((1,), (1,), (y,))\n"
+        "cupy.cuda.Device().synchronize()\n"
+    )
+    assert "kernel odd uses an address that isn't a multiple of its type's alignment" in done.stderr
+    assert "cudaErrorMisalignedAddress" in done.stderr
 
 
 def test_null_is_no_memory_of_the_device() -> None:

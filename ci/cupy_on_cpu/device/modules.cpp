@@ -74,7 +74,9 @@ CUresult launch(CUfunction f, dim3 grid, dim3 block, unsigned shared, CUstream s
                                       : "touches memory of device " + std::to_string(elsewhere);
     if (wrong.empty()) return;
     fprintf(stderr, "CuPy on the CPU: kernel %s %s\n", kernel->name, wrong.c_str());
-    sticky = wrong.rfind("touches", 0) == 0 ? cudaErrorIllegalAddress : cudaErrorLaunchFailure;
+    sticky = wrong.rfind("touches", 0) == 0  ? cudaErrorIllegalAddress
+             : wrong.rfind("uses", 0) == 0 ? cudaErrorMisalignedAddress
+                                             : cudaErrorLaunchFailure;
   }));
 }
 

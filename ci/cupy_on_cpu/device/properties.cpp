@@ -36,7 +36,7 @@ API const char* cudaGetErrorName(cudaError_t e) {
     NAME(cudaErrorInvalidResourceHandle) NAME(cudaErrorNotReady) NAME(cudaErrorNotSupported) NAME(cudaErrorLaunchFailure) NAME(cudaErrorIllegalAddress)
     NAME(cudaErrorStreamCaptureUnsupported) NAME(cudaErrorStreamCaptureInvalidated) NAME(cudaErrorStreamCaptureUnmatched)
     NAME(cudaErrorStreamCaptureImplicit) NAME(cudaErrorStreamCaptureUnjoined) NAME(cudaErrorInvalidMemcpyDirection)
-    NAME(cudaErrorPeerAccessUnsupported) NAME(cudaErrorPeerAccessNotEnabled) NAME(cudaErrorCapturedEvent) NAME(cudaErrorIllegalState) NAME(cudaErrorNoDevice)
+    NAME(cudaErrorMisalignedAddress) NAME(cudaErrorPeerAccessUnsupported) NAME(cudaErrorPeerAccessNotEnabled) NAME(cudaErrorCapturedEvent) NAME(cudaErrorIllegalState) NAME(cudaErrorNoDevice)
     NAME(cudaErrorStreamCaptureMerge) NAME(cudaErrorStreamCaptureIsolation) NAME(cudaErrorStreamCaptureWrongThread)
     default: return "cudaErrorUnknown";
   }
@@ -97,6 +97,7 @@ API cudaError_t cudaDeviceGetAttribute(int* v, cudaDeviceAttr a, int d) {
   return cudaSuccess;
 }
 API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int d) {
+  count("properties");
   if (d < 0 || d >= devices()) return fail(cudaErrorInvalidDevice);
   memset(p, 0, sizeof *p);
   snprintf(p->name, sizeof p->name, "CuPy on the CPU (no GPU)");

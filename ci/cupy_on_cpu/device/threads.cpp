@@ -61,6 +61,7 @@ char slots[THREADS][WIDEST];  // what each thread of the block shows its warp
 
 sigjmp_buf out_of_kernel;
 volatile const void* touched = nullptr;
+volatile sig_atomic_t misaligned = 0;
 
 void pause(Wait wait) {
   running->wait = wait;
@@ -176,7 +177,8 @@ const char* run_block(const std::vector<unsigned>& order, size_t dynamic_bytes) 
 }
 
 // ---- addresses that nobody may touch
-void leave_kernel(int, siginfo_t* info, void*) {
+void leave_kernel(int signal, siginfo_t* info, void*) {
+  misaligned = signal == SIGILL;  // the compiler's check of addresses (build.py)
   touched = info->si_addr;
   siglongjmp(out_of_kernel, 1);
 }
@@ -194,19 +196,22 @@ class Faults {
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigaction(SIGSEGV, &action, &old_segv_);
     sigaction(SIGBUS, &action, &old_bus_);
+    sigaction(SIGILL, &action, &old_ill_);
   }
   ~Faults() {
+    sigaction(SIGILL, &old_ill_, nullptr);
     sigaction(SIGBUS, &old_bus_, nullptr);
     sigaction(SIGSEGV, &old_segv_, nullptr);
     sigaltstack(&old_stack_, nullptr);
   }
 
  private:
-  struct sigaction old_segv_{}, old_bus_{};
+  struct sigaction old_segv_{}, old_bus_{}, old_ill_{};
   stack_t old_stack_{};
 };
 
 const char* what_was_touched() {
+  if (misaligned) return "uses an address that isn't a multiple of its type's alignment";
   for (const Fiber& fiber : fibers) {
     auto at = static_cast<const char*>(const_cast<const void*>(touched));
     if (fiber.stack && at >= fiber.stack && at < fiber.stack + GUARD) return "has a thread whose own variables don't fit its stack";
