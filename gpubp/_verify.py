@@ -144,7 +144,6 @@ def _errors(a: Any, b: Any, rounding: Any, gate: float) -> Any:
 def _noise(net: Network, w: Array, chains: Chains) -> Any:
     """For each weight, what rounding can do to its derivative, in units of the last place: it is a sum of Delta' q over
     examples that may cancel, where the output's Delta is itself a difference of q and y that may."""
-    assert chains.Delta is not None
     Delta, q = (
         [np.abs(to_numpy(node)).astype(np.float64) for node in part] for part in (chains.Delta, chains.q)
     )
@@ -160,9 +159,7 @@ def _noise(net: Network, w: Array, chains: Chains) -> Any:
 
 def _cost_size(chains: Chains) -> float:
     """The size of the numbers that a cost is made of: a cross-entropy near 0 is a difference of p_L's size."""
-    p_L: Any = chains.p[-1]
-    cost: Any = chains.cost
-    return abs(float(cost)) + float(np.mean(np.max(np.abs(to_numpy(p_L)), axis=1)))
+    return abs(float(chains.cost)) + float(np.mean(np.max(np.abs(to_numpy(chains.p[-1])), axis=1)))
 
 
 def _beside(w: Array, seed: int) -> Array:

@@ -174,7 +174,6 @@ def norms(
     ax = axes(ax)
     for kind in of:
         parts = chains.Delta if kind == "Delta" else chains.dW
-        assert parts is not None
         sizes = [_norm(part, kind) for part in parts]
         where = np.arange(len(sizes)) + (0.0 if kind == "Delta" else 0.5)
         words = f"{label}, {_letters(kind)}" if label and len(of) > 1 else label or _letters(kind)
@@ -206,7 +205,6 @@ def norms_in_training(
     for w in weights:
         chains = net.backward(w, x, y)
         parts = chains.Delta if of == "Delta" else chains.dW
-        assert parts is not None
         rows.append([_norm(part, of) for part in parts])
     ax = axes(ax)
     for k, line in enumerate(np.array(rows).T):
