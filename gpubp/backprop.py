@@ -40,6 +40,11 @@ __all__ = [
     "targets",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Layers: TypeAlias = tuple[Sequence[Array], Sequence[Array]]
 Room: TypeAlias = Callable[[str, int, int, int], Array | None]
 

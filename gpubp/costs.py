@@ -36,6 +36,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class Partner(NamedTuple):
     """The output activation a cost is made for, and both together as functions of p."""
 

@@ -32,6 +32,11 @@ __all__ = [
     "zeros",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # Quoted: naming it would import numpy.random.
 Initializer: TypeAlias = Callable[["np.random.Generator", tuple[int, ...], int, int], Any]
 

@@ -20,6 +20,11 @@ from gpubp.schedules import Schedule, rate_at
 
 __all__ = ["SGD", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "RMSprop", "State", "get", "names"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _NOT_NEGATIVE = Interval(0.0, math.inf, low_closed=True)
 _FRACTION = Interval(0.0, 1.0, low_closed=True)
 

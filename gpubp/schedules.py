@@ -11,6 +11,11 @@ from gpubp._checks import Interval, real_number, whole_number
 
 __all__ = ["Constant", "Cosine", "InverseScaling", "Schedule", "StepDecay", "WarmUp", "rate_at"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Schedule: TypeAlias = Callable[[int], float]
 _POSITIVE = Interval(0.0, math.inf)
 _NOT_NEGATIVE = Interval(0.0, math.inf, low_closed=True)

@@ -18,6 +18,10 @@ from gpubp.engines.numpy import Numpy
 __all__ = ["Generic", "Numpy", "engine_for"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def engine_for(array: Array) -> Generic:
     """The engine that computes on arrays of this kind.
 
