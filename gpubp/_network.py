@@ -25,7 +25,7 @@ from gpubp.costs import Cost
 from gpubp.engines import Generic, engine_for
 from gpubp.initializers import Initializer
 
-__all__ = ["Network"]
+__all__ = ["Network", "is_network"]
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -417,6 +417,14 @@ class Network(typing.Generic[Biases]):
                 f"(B, n_L) with B = {B}, n_L = {n_L}{labels}",
                 "one row of targets an example",
             )
+
+
+def is_network(net: Any) -> None:
+    """Refuse what isn't a network."""
+    if not isinstance(net, Network):
+        raise TypeError(
+            f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
+        )
 
 
 def _check_nodes(sizes: tuple[int, ...], sigma: tuple[Activation, ...]) -> None:

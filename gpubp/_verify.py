@@ -12,7 +12,7 @@ import numpy as np
 
 from gpubp._checks import whole_number
 from gpubp._devices import device_of, to_numpy
-from gpubp._network import Network
+from gpubp._network import Network, is_network
 from gpubp._typing import Array
 from gpubp.backprop import Chains
 from gpubp.engines import engine_for
@@ -81,10 +81,7 @@ def check_gradient(
         analytic
     TypeError : arrays whose library has no float64 here
     """
-    if not isinstance(net, Network):
-        raise TypeError(
-            f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
-        )
+    is_network(net)
     whole_number("seed", seed, least=0)
     for name, array in {"w": w, "x": x, "y": y, "sample_weight": sample_weight}.items():
         if array is not None and engine_for(array) and not np.isfinite(to_numpy(array)).all():

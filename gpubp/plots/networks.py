@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from gpubp import activations
 from gpubp._checks import whole_number
 from gpubp._devices import to_numpy
-from gpubp._network import Network
+from gpubp._network import Network, is_network
 from gpubp._typing import Array
 from gpubp.activations import Activation
 from gpubp.callbacks import TrainingState
+from gpubp.engines import engine_for
 from gpubp.plots.style import (
     BLUE,
     GREY,
@@ -25,7 +26,6 @@ from gpubp.plots.style import (
     axes,
     dress,
     host,
-    is_network,
     line_style,
 )
 from gpubp.training.loop import Run
@@ -279,11 +279,7 @@ def activation(
             raise ValueError(
                 f"sigma must act on each node alone to be drawn as a curve, got {each.name!r}: it has no sigma'"
             )
-        if each.derivative is not None:
-            slope = each.derivative(np, p, q)
-        else:
-            assert each.pullback is not None
-            slope = each.pullback(np, p, q, np.ones_like(p))
+        slope = engine_for(p).pull_back(each, p, q, np.ones_like(p))
         curves[each.name] = host(q, "sigma(p)")[:, 0], host(slope, "sigma'(p)")[:, 0]
     if ax is None:
         figure = axes(None, (9.6, 4.0)).figure
