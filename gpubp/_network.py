@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -16,18 +18,18 @@ from gpubp._devices import device as named_device
 from gpubp._layout import Layout
 from gpubp._numerics import dtype_kind, native
 from gpubp._per_node import PerNode
-from gpubp._typing import Array, Namespace, NativeDevice
+from gpubp._typing import Array, Biases, Namespace, NativeDevice
 from gpubp.activations import Activation
-from gpubp.backprop import Chains
+from gpubp.backprop import Chains, ForwardChains
 from gpubp.costs import Cost
 from gpubp.engines import Generic, engine_for
 from gpubp.initializers import Initializer
 
-__all__ = ["Network"]
+__all__ = ["Network", "is_network"]
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Network:
+class Network(typing.Generic[Biases]):
     """A feedforward network of nodes j = 0..L with ``sizes`` (n_0, ..., n_L): what to compute, without the weights.
 
     Parameters
@@ -61,6 +63,27 @@ class Network:
     cost_function: Cost
     bias: bool
 
+    @overload
+    def __init__(
+        self: Network[None],
+        sizes: Sequence[int],
+        hidden: str | Activation | Sequence[str | Activation] = ...,
+        output: str | Activation | None = ...,
+        input: str | Activation = ...,
+        cost: str | Cost = ...,
+        *,
+        bias: Literal[False],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Network[Any],
+        sizes: Sequence[int],
+        hidden: str | Activation | Sequence[str | Activation] = ...,
+        output: str | Activation | None = ...,
+        input: str | Activation = ...,
+        cost: str | Cost = ...,
+        bias: bool = ...,
+    ) -> None: ...
     def __init__(
         self,
         sizes: Sequence[int],
@@ -188,7 +211,7 @@ class Network:
             return named_device(device).put(w)
         return place(w, xp, None if isinstance(device, str) and device == "cpu" else device)
 
-    def layers(self, w: Array) -> list[tuple[Array, Array | None]]:
+    def layers(self, w: Array) -> list[tuple[Array, Biases]]:
         """[(W_0, b_0), ...]: W_i (n_{i+1}, n_i), b_i (n_{i+1},) or None without biases; writable views of w on NumPy,
         CuPy and PyTorch, copies on JAX.
 
@@ -233,7 +256,7 @@ class Network:
         with at(parts[0]):
             return engine.join(parts)
 
-    def forward(self, w: Array, x: Array) -> Chains:
+    def forward(self, w: Array, x: Array) -> ForwardChains:
         """The forward chains p and q of x (B, n_0); p[0] is x itself.
 
         Raises
@@ -246,9 +269,9 @@ class Network:
         engine = self._check(w, x)
         with at(w), engine.quiet():
             p, q = zip(*backprop.forward(self, engine, self.layout.views(w), x), strict=True)
-        return Chains(p, q)
+        return ForwardChains(p, q)
 
-    def collapse(self, w: Array) -> tuple[Array, Array | None]:
+    def collapse(self, w: Array) -> tuple[Array, Biases]:
         """(W_c, b_c): the one matrix (n_L, n_0) that a linear network equals, W_{L-1} ... W_0, and its bias (n_L,) or
         None (article, sections I and III).
 
@@ -276,7 +299,7 @@ class Network:
 
     def backward(
         self, w: Array, x: Array, y: Array, *, sample_weight: Array | None = None, reduction: str = "mean"
-    ) -> Chains:
+    ) -> Chains[Biases]:
         """Both chains of a batch, its cost C and gradient.
 
         Parameters
@@ -396,6 +419,14 @@ class Network:
                 f"(B, n_L) with B = {B}, n_L = {n_L}{labels}",
                 "one row of targets an example",
             )
+
+
+def is_network(net: Any) -> None:
+    """Refuse what isn't a network."""
+    if not isinstance(net, Network):
+        raise TypeError(
+            f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
+        )
 
 
 def _check_nodes(sizes: tuple[int, ...], sigma: tuple[Activation, ...]) -> None:

@@ -51,6 +51,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True)
 class Identity:
     """A cost C, a formula of shape (1, 1), and its derivatives dC/dA, one formula for each variable A, shaped like A.

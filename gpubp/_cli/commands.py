@@ -228,7 +228,7 @@ def _standard(x: NDArray[Any], scaler: Standardizer, dtype: Any) -> NDArray[Any]
 
 def _in_units(net: Network, w: NDArray[Any], center: float, scale: float) -> NDArray[Any]:
     """The weights that predict y, from those that predict (y - center) / scale: exact, as the output is linear."""
-    layers: list[Any] = net.layers(w)
+    layers = net.layers(w)
     W, b = layers.pop()
     return np.asarray(net.flatten([*layers, (W * scale, b * scale + center)]))
 

@@ -1,6 +1,10 @@
 """How the verbs of forward, backward and training are executed, library by library.
 
 ``engine_for(array)`` is the only way to an engine; nothing above this floor asks which one it got.
+
+generic : any library of the Array API standard
+numpy : NumPy, writing into arrays made beforehand
+cupy : CuPy, as NumPy does it
 """
 
 from __future__ import annotations
@@ -16,6 +20,10 @@ from gpubp.engines.generic import Generic
 from gpubp.engines.numpy import Numpy
 
 __all__ = ["Generic", "Numpy", "engine_for"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def engine_for(array: Array) -> Generic:
