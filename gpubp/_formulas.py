@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from gpubp import activations
+from gpubp._devices import at
 from gpubp._typing import Array
 from gpubp.activations import Activation
 from gpubp.engines import engine_for
@@ -174,7 +175,8 @@ def value(formula: str, **parts: Array | Activation | str) -> Array:
     """
     sigma = {name: elementwise(name, part) for name, part in parts.items() if name.startswith("sigma")}
     arrays: dict[str, Array] = {name: array for name, array in parts.items() if name not in sigma}
-    engine = engine_for(next(iter(arrays.values())))
+    like = next(iter(arrays.values()))
+    engine = engine_for(like)
     xp = engine.xp
     shape(formula, {name: (str(a.shape[0]), str(a.shape[1])) for name, a in arrays.items()})
 
@@ -204,7 +206,8 @@ def value(formula: str, **parts: Array | Activation | str) -> Array:
         scales = any(isinstance(factor, float) or factor.shape == (1, 1) for factor in (a, b))
         return a * b if scales else a @ b
 
-    return of(_read(formula))
+    with at(like):
+        return of(_read(formula))
 
 
 def elementwise(name: str, part: Any) -> Activation:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpubp import activations, backprop, costs, initializers
 from gpubp._checks import shape_is, whole_number
-from gpubp._devices import check_alike, place
+from gpubp._devices import at, check_alike, place
 from gpubp._devices import device as named_device
 from gpubp._layout import Layout
 from gpubp._numerics import dtype_kind, native
@@ -253,7 +253,8 @@ class Network(typing.Generic[Biases]):
                 str(shape),
                 "rows are outputs, columns are inputs" if k < L else "one an output",
             )
-        return engine.join(parts)
+        with at(parts[0]):
+            return engine.join(parts)
 
     def forward(self, w: Array, x: Array) -> ForwardChains:
         """The forward chains p and q of x (B, n_0); p[0] is x itself.
@@ -266,7 +267,7 @@ class Network(typing.Generic[Biases]):
         """
         w, x = native(w), native(x)
         engine = self._check(w, x)
-        with engine.quiet():
+        with at(w), engine.quiet():
             p, q = zip(*backprop.forward(self, engine, self.layout.views(w), x), strict=True)
         return ForwardChains(p, q)
 
@@ -286,13 +287,14 @@ class Network(typing.Generic[Biases]):
                     f"collapse needs a linear network, every sigma_j the identity, got {sigma.name!r} at j = {j}: "
                     "only without it is the network one matrix"
                 )
-        return backprop.collapsed(engine, self.layout.views(w))
+        with at(w):
+            return backprop.collapsed(engine, self.layout.views(w))
 
     def predict(self, w: Array, x: Array) -> Array:
         """q_L, (B, n_L), of x (B, n_0). Raises as ``forward`` does."""
         w, x = native(w), native(x)
         engine = self._check(w, x)
-        with engine.quiet():
+        with at(w), engine.quiet():
             return backprop.predict(self, engine, self.layout.views(w), x)
 
     def backward(
@@ -319,7 +321,7 @@ class Network(typing.Generic[Biases]):
         """
         w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
-        with engine.quiet():
+        with at(w), engine.quiet():
             return backprop.chains(self, engine, w, x, y, sample_weight, reduction)
 
     def cost(
@@ -328,7 +330,7 @@ class Network(typing.Generic[Biases]):
         """C, 0-d, on the device; arguments as for ``backward``."""
         w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction)
-        with engine.quiet():
+        with at(w), engine.quiet():
             return backprop.batch_cost(self, engine, w, x, y, sample_weight, reduction)[0]
 
     def gradient(
@@ -343,7 +345,7 @@ class Network(typing.Generic[Biases]):
         """(C, dC/dw), keeping less than ``backward`` does; arguments as there."""
         w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
-        with engine.quiet():
+        with at(w), engine.quiet():
             C, g, _ = backprop.cost_and_gradient(self, engine, w, x, y, sample_weight, reduction)
         return C, g
 

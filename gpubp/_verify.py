@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpubp._checks import whole_number
-from gpubp._devices import device_of, to_numpy
+from gpubp._devices import at, device_of, to_numpy
 from gpubp._network import Network, is_network
 from gpubp._typing import Array
 from gpubp.backprop import Chains
@@ -95,10 +95,11 @@ def check_gradient(
     if method == "auto":
         method = "complex" if net.analytic else "central"
     _check_classes(net, y)
-    report = _compared(net, w, x, y, sample_weight, method, seed)
-    if report.passed or method == "complex" or not math.isfinite(report.worst):
-        return report
-    return _compared(net, _beside(w, seed), x, y, sample_weight, method, seed)
+    with at(w):
+        report = _compared(net, w, x, y, sample_weight, method, seed)
+        if report.passed or method == "complex" or not math.isfinite(report.worst):
+            return report
+        return _compared(net, _beside(w, seed), x, y, sample_weight, method, seed)
 
 
 def central_gradient(net: Network, w: Array, x: Array, y: Array) -> Any:

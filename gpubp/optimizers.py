@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 from gpubp._checks import FRACTION, NOT_NEGATIVE, real_number
+from gpubp._devices import at
 from gpubp._registry import Catalogue
 from gpubp._typing import Array, Namespace
 from gpubp.engines import Generic, engine_for
@@ -63,7 +64,8 @@ class Optimizer:
     def init(self, w: Array) -> State:
         """The state before the first step."""
         xp = engine_for(w).xp
-        return State(0, tuple(xp.zeros_like(w) for _ in range(self.slots)))
+        with at(w):
+            return State(0, tuple(xp.zeros_like(w) for _ in range(self.slots)))
 
     def step(
         self, w: Array, g: Array, state: State, *, overwrite: bool = False, engine: Generic | None = None
@@ -74,7 +76,10 @@ class Optimizer:
         for w's library.
         """
         eta, t = rate_at(self.learning_rate, state.steps), state.steps + 1
-        new_w, *slots = self.descend(engine or engine_for(w), w, g, state.slots, eta, t, overwrite=overwrite)
+        with at(w):
+            new_w, *slots = self.descend(
+                engine or engine_for(w), w, g, state.slots, eta, t, overwrite=overwrite
+            )
         return new_w, State(t, tuple(slots))
 
     def descend(

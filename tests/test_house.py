@@ -24,7 +24,7 @@ FLOORS = [
     {"backprop", "recording"},
     {"matrix_calculus", "_datasets", "_formulas", "_network", "_verify"},
     {"callbacks", "_checkpoint", "training"},
-    {"plots", "_explain"},
+    {"plots", "_explain", "_ran"},
     {"_cli"},
     {"__init__", "__main__"},
 ]
@@ -49,6 +49,7 @@ WITHIN = {
 MOST_LINES = 350
 LONG = {  # modules that may be longer, and why
     "_checkpoint": "what is written and what is believed of it are read side by side",
+    "_devices": "one door for all questions of place, of which half are sentences on what is missing",
     "_cli.commands": "a command a function, all short",
     "_cli.options": "one table of what each command takes",
     "_cli.tables": "CSV is read in one pass, whose steps share its refusals",

@@ -45,9 +45,10 @@ def _find(array: Any) -> Generic:
     if isinstance(array, np.ma.MaskedArray | np.matrix):
         raise TypeError(f"arrays must be plain, got {kind.__name__}: fill or convert it with numpy.asarray")
     if not array_api_compat.is_array_api_obj(array):
+        shares = hasattr(array, "__cuda_array_interface__") or hasattr(array, "__dlpack__")
         raise TypeError(
             f"arrays of NumPy, CuPy or another Array API library are needed, got {kind.__name__}: "
-            "make it one with numpy.asarray"
+            f"make it one with {'gpubp.device(name).put' if shares else 'numpy.asarray'}"
         )
     _by_type[kind] = _of_namespace(array_api_compat.array_namespace(array))
     return _by_type[kind]

@@ -144,7 +144,8 @@ def cost_along_gradient(
     far = 2.0 * abs(C) / steepness or 1.0 if reach is None else real_number("reach", reach, POSITIVE)
     while True:
         eta = np.linspace(0.0, far, _POINTS)
-        found = np.array([float(net.cost(w - float(each) * g, x, y)) for each in eta])
+        with device_of(w).current():
+            found = np.array([float(net.cost(w - float(each) * g, x, y)) for each in eta])
         costs = host(found, "the cost along the line")
         best = int(costs.argmin())
         if reach is not None or not 0 < best < _POINTS // 4:
@@ -209,7 +210,10 @@ def cost_plane(
     sides = np.linspace(-1.0, 1.0, resolution) * real_number("reach", reach, POSITIVE)
     home, dtype = device_of(w), host(w, "w").dtype
     u, v = (home.put(direction.astype(dtype)) for direction in basis)
-    costs = np.array([[float(net.cost(w + float(a) * u + float(b) * v, x, y)) for a in sides] for b in sides])
+    with home.current():
+        costs = np.array(
+            [[float(net.cost(w + float(a) * u + float(b) * v, x, y)) for a in sides] for b in sides]
+        )
     ax = axes(ax, (5.6, 4.8))
     drawn = ax.contourf(
         sides, sides, host(costs, "the cost over the plane"), levels=12, cmap="Greys", alpha=0.75
