@@ -60,7 +60,15 @@ def fit(at: There, net: Network = NET, **more: Any) -> Any:
     return gpubp.train(net, at(7, net.sizes[0]), at(7, net.sizes[-1], seed=1), **given)
 
 
-@tries("Network", "Network.forward", "Network.predict", "Network.layers", "Network.flatten", "Chains")
+@tries(
+    "Network",
+    "Network.forward",
+    "Network.predict",
+    "Network.layers",
+    "Network.flatten",
+    "Chains",
+    "ForwardChains",
+)
 def forward(at: There) -> Any:
     w, x = w_of(NET, at), at(5, 3)
     net = Network((3, 2))

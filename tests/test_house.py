@@ -30,7 +30,7 @@ FLOORS = [
 ]
 # and so inside each folder, whose __init__ stands above them all
 WITHIN = {
-    "tracing": [{"tracer"}, {"operations"}, {"kernel"}],
+    "tracing": [{"operations"}, {"tracer"}, {"kernel"}],
     "engines": [{"generic"}, {"numpy"}, {"cupy"}],
     "recording": [
         {"schedule", "code_cache", "elementary", "team"},
@@ -49,10 +49,12 @@ WITHIN = {
 MOST_LINES = 350
 LONG = {  # modules that may be longer, and why
     "_checkpoint": "what is written and what is believed of it are read side by side",
+    "_devices": "one door for all questions of place, of which half are sentences on what is missing",
     "_cli.commands": "a command a function, all short",
     "_cli.options": "one table of what each command takes",
     "_cli.tables": "CSV is read in one pass, whose steps share its refusals",
     "_explain.explanation": "one recursion, written out term by term",
+    "_devices": "every way for an array to get from one device to another, and what may go wrong on it",
     "_network": "one class: its methods are the public ones, with what they refuse",
     "activations": "a table of functions, one after the other",
     "matrix_calculus": "the catalogue of identities is half of it",
