@@ -54,7 +54,6 @@ LONG = {  # modules that may be longer, and why
     "_cli.options": "one table of what each command takes",
     "_cli.tables": "CSV is read in one pass, whose steps share its refusals",
     "_explain.explanation": "one recursion, written out term by term",
-    "_devices": "every way for an array to get from one device to another, and what may go wrong on it",
     "_network": "one class: its methods are the public ones, with what they refuse",
     "activations": "a table of functions, one after the other",
     "matrix_calculus": "the catalogue of identities is half of it",
