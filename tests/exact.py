@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gpubp._typing import Array
-from gpubp.tracing.tracer import FUNCTIONS
+from gpubp.tracing.operations import FUNCTIONS
 
 __all__ = [
     "Field",

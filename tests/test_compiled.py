@@ -19,12 +19,13 @@ from gpubp._typing import Array
 from gpubp.engines import Generic
 from gpubp.recording.numba_writer import Program
 from gpubp.tracing import tracer
-from gpubp.tracing.tracer import Batch, Graph, Untraceable
+from gpubp.tracing.operations import Op, Untraceable, batch
+from gpubp.tracing.tracer import Graph
 from gpubp.training import descent as _descent
 
 pytest.importorskip("numba", reason="numba is not installed: pip install 'gpubp[fast]'")
 pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'gpubp[fast]'")
-from gpubp.recording import code_cache, compiled, elementary, memory, schedule, team
+from gpubp.recording import code_cache, compiled, elementary, memory, team
 from gpubp.recording import numba_writer as program_text
 from gpubp.training.data import Rows
 
@@ -82,7 +83,7 @@ def test_elementary_functions_are_right_to_four_roundings(name: str, x: Array, d
 def program(formula: Any, columns: int = 40) -> Program:
     """A step whose only result is the sum of the formula over a batch."""
     graph = Graph("float32")
-    x, which = graph.input("x", (90, columns)), graph.input("which", (Batch(8),), np.int64)
+    x, which = graph.input("x", (90, columns)), graph.input("which", (batch(8),), np.int64)
     p = Generic(tracer.xp).gather(x, which)
     return Program(graph, [], [tracer.xp.sum(tracer.xp.sum(formula(tracer.xp, p), axis=1))], [which])
 
@@ -169,7 +170,7 @@ def test_what_numba_cant_compile_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("GPUBP_COMPILE", "always")
-    monkeypatch.setitem(schedule.NEXT, "max", "{0} + 'a letter'")
+    monkeypatch.setattr(Op.ROW_MAX, "python", "{0} + 'a letter'")
     net = gpubp.Network((3, 4), cost="cross_entropy")
     with caplog.at_level(logging.INFO, "gpubp"):
         run = gpubp.train(net, *data(net), epochs=1, device="cpu", progress=False)

@@ -30,7 +30,7 @@ FLOORS = [
 ]
 # and so inside each folder, whose __init__ stands above them all
 WITHIN = {
-    "tracing": [{"tracer"}, {"operations"}, {"kernel"}],
+    "tracing": [{"operations"}, {"tracer"}, {"kernel"}],
     "engines": [{"generic"}, {"numpy"}, {"cupy"}],
     "recording": [
         {"schedule", "code_cache", "elementary", "team"},

@@ -13,7 +13,7 @@ from gpubp._devices import why_no_gpu
 from gpubp.engines import Generic
 from gpubp.engines.cupy import Cupy
 from gpubp.tracing.kernel import written
-from gpubp.tracing.tracer import Untraceable
+from gpubp.tracing.operations import Untraceable
 
 
 def test_the_text_of_a_formula() -> None:

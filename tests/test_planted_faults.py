@@ -37,64 +37,59 @@ FAULTS = [
     *in_module(
         "tracing/tracer.py",
         (
-            "key = (op, tuple(id(a) for a in args), shape, kinds, more)",
-            "key = (op, tuple(id(a) for a in args), shape, kinds)",
+            "key = (op, tuple(id(a) for a in args), sizes, more)",
+            "key = (op, tuple(id(a) for a in args), sizes)",
             "numbers and columns that differ are taken for one",
         ),
         (
-            '_each("({} - {})", other, self)',
-            '_each("({} - {})", self, other)',
+            "_each(Op.SUBTRACT, other, self)",
+            "_each(Op.SUBTRACT, self, other)",
             "operands of 1 - x change places",
         ),
         (
-            'return _each("({1} if {0} > {1} else {0})", a, b)',
-            'return _each("({1} if {0} < {1} else {0})", a, b)',
+            "Op.MINIMUM if isinstance(b, Promise) else Op.AT_MOST",
+            "Op.MINIMUM if isinstance(b, Promise) else Op.AT_LEAST",
             "the smaller is the larger",
         ),
         (
-            'return _each("({1} if {0} else {2})", condition, a, b)',
-            'return _each("({1} if {0} else {2})", condition, b, a)',
+            "_each(Op.WHERE, condition, a, b)",
+            "_each(Op.WHERE, condition, b, a)",
             "a sign is chosen the other way round",
-        ),
-        (
-            "self.dtype, (a_turned, b_turned))",
-            "self.dtype, (b_turned, a_turned))",
-            "the other factor is transposed",
         ),
     ),
     *in_module(
         "recording/schedule.py",
         (
-            'found[a.index] + a.op.startswith("rows ")',
+            "found[a.index] + (a.op.kind is Kind.ROW)",
             "found[a.index]",
             "sums of rows are read in the stage that makes them",
         ),
         (
-            'made == at and arg.op not in (*OVER_ROWS, "concat")',
+            "made == at and arg.op.kind is not Kind.ALL and arg.op is not Op.CONCAT",
             "made == at",
             "a total is read in the loop that makes it",
         ),
         (
-            'startswith(("input", "slice"))',
-            'startswith("input")',
+            "if stored_as(part).op in COPIED:",
+            "if stored_as(part).op in COPIED - {Op.SLICE}:",
             "a part of a joined vector isn't copied there",
         ),
-        (
-            '"max": "{1} if {1} > {0} or {1} != {1} else {0}"',
-            '"max": "{1} if {1} > {0} else {0}"',
-            "NaN isn't the largest",
-        ),
-        ('"max": "T(-inf)"', '"max": "T(0)"', "the largest of a row starts from 0"),
     ),
     *in_module(
         "tracing/operations.py",
         (
-            'Operation("where", frozenset({2}))',
-            'Operation("where", frozenset({0, 1, 2}))',
+            'Call("copyto", frozenset({2}))',
+            'Call("copyto", frozenset({0, 1, 2}))',
             "where writes over what it reads later",
         ),
-        ('"<": "less",', '"<": "less_equal",', "another comparison is called"),
-        ('">": "greater",', '">": "greater_equal",', "0 counts as positive"),
+        ('_comparison("less", "<")', '_comparison("less_equal", "<")', "another comparison is called"),
+        ('_comparison("greater", ">")', '_comparison("greater_equal", ">")', "0 counts as positive"),
+        (
+            '"{1} if {1} > {0} or {1} != {1} else {0}"',
+            '"{1} if {1} > {0} else {0}"',
+            "NaN isn't the largest",
+        ),
+        ('"T(-inf)"', '"T(0)"', "the largest of a row starts from 0"),
     ),
     *in_module(
         "recording/memory.py",
@@ -106,7 +101,7 @@ FAULTS = [
         ("<= when[new.index]", "<= when[new.index] + 1", "a buffer is freed a stage too early"),
         ("held[name] = node", "held.setdefault(name, node)", "only the first holder of a buffer counts"),
         (
-            "not same(old.shape, new.shape)",
+            "old.sizes != new.sizes",
             "len(old.shape) != len(new.shape)",
             "a buffer of another shape is taken",
         ),
@@ -135,6 +130,11 @@ FAULTS = [
     *in_module(
         "recording/numba_writer.py",
         (
+            "(a, b), (a_turned, b_turned) = map",
+            "(a, b), (b_turned, a_turned) = map",
+            "the other factor is transposed",
+        ),
+        (
             "[(before.writes, after.reads | after.writes), (before.reads, after.writes)]",
             "[(before.writes, after.reads | after.writes)]",
             "no barrier before what others read is written",
@@ -148,7 +148,7 @@ FAULTS = [
         ('f"if is_wide({out}): {_MEET}"', "None", "no barrier around products cut the other way"),
         ('before.append(f"{self.sums(node)}[:] = T(0)")', 'before.append("pass")', "sums aren't reset"),
         (
-            "aligned = not nest.rows or isinstance(arg.shape[0], Batch)",
+            "aligned = not nest.rows or arg.of_batch",
             "aligned = True",
             "what all rows share counts as each part's own",
         ),
@@ -209,7 +209,7 @@ FAULTS = [
             "rows after the last whole block are left out",
         ),
         (
-            'self._loop(node, f"{name}[i] = {FIRST[kind]}")',
+            'self._loop(node, f"{name}[i] = {node.op.start}")',
             'self._loop(node, "pass")',
             "sums of rows aren't reset",
         ),

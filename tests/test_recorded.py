@@ -23,7 +23,8 @@ from gpubp.recording.numba_writer import Program
 from gpubp.recording.numpy_loops import blocks
 from gpubp.recording.numpy_writer import Calls
 from gpubp.tracing import tracer
-from gpubp.tracing.tracer import Batch, Graph, Promise
+from gpubp.tracing.operations import FUNCTIONS, Op, batch
+from gpubp.tracing.tracer import Graph, Promise
 from gpubp.training import descent
 from gpubp.training import threads as _threads
 
@@ -259,7 +260,7 @@ def test_divergence_is_found_at_its_batch(monkeypatch: pytest.MonkeyPatch) -> No
 def written(text: Any, formula: Any, dtype: str = "float32", columns: int = 40) -> Any:
     """A step whose only result is the sum of the formula over a batch."""
     graph = Graph(dtype)
-    x, which = graph.input("x", (90, columns)), graph.input("which", (Batch(8),), np.int64)
+    x, which = graph.input("x", (90, columns)), graph.input("which", (batch(8),), np.int64)
     p = Generic(tracer.xp).gather(x, which)
     return text(graph, [], [tracer.xp.sum(tracer.xp.sum(formula(tracer.xp, p), axis=1))], [which])
 
@@ -291,7 +292,7 @@ def test_every_operation_has_its_call() -> None:
     xp = tracer.xp
     both = [x + y, x - y, x * y, x / y, x**y, x < y, x <= y, x > y, x >= y, x == y, x != y]
     both += [f(x, b) for f in (xp.maximum, xp.minimum) for b in (y, 0.5)] + [xp.where(x > 0.0, x, y)]
-    one = [-x, xp.astype(x > y, np.float64), *(getattr(xp, name)(x) for name in sorted(tracer.FUNCTIONS))]
+    one = [-x, xp.astype(x > y, np.float64), *(getattr(xp, name)(x) for name in sorted(FUNCTIONS))]
     rng = np.random.default_rng(0)
     a, b = rng.uniform(0.1, 2.0, (2, 7))
     for node in (*both, *one):
@@ -305,17 +306,20 @@ def test_every_operation_has_its_call() -> None:
 
 
 def by_numpy(node: Promise, x: Array, y: Array) -> Any:
-    """What was promised, computed by Python's own reading of the templates, number by number."""
-    if node.op == "number":
+    """What was promised, computed by Python's own reading of the table, number by number."""
+    if node.op is Op.NUMBER:
         return float(node.more)
-    if node.op.startswith("input "):
-        return x if node.op == "input x" else y
+    if node.op is Op.INPUT:
+        return x if node.more == "x" else y
     args = [by_numpy(arg, x, y) for arg in node.args]
-    if node.op == "sum":
+    assert node.op.python is not None
+    if node.op is Op.SUM:
         return np.sum(args[0])
     names = vars(math) | {"T": float, "abs": abs}
     each = np.broadcast_arrays(*args)
-    return np.array([eval(node.op.format(*map(repr, map(float, v))), names) for v in zip(*each, strict=True)])
+    return np.array(
+        [eval(node.op.python.format(*map(repr, map(float, v))), names) for v in zip(*each, strict=True)]
+    )
 
 
 def test_what_is_written_over_is_read_before() -> None:

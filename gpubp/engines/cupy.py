@@ -14,7 +14,7 @@ from typing import Any
 from gpubp._typing import Array, Formula, Namespace
 from gpubp.engines.numpy import Numpy
 from gpubp.tracing.kernel import written
-from gpubp.tracing.tracer import Untraceable
+from gpubp.tracing.operations import Untraceable
 
 __all__ = ["Cupy"]
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from gpubp._typing import Array
-from gpubp.recording.schedule import VIEWS, Copy, Nest, Plan, same, stages, stored_as
-from gpubp.tracing.tracer import Batch, Promise, Untraceable
+from gpubp.recording.schedule import COPIED, Copy, Nest, Plan, stages, stored_as
+from gpubp.tracing.operations import Kind, Op, Untraceable
+from gpubp.tracing.tracer import Promise
 
 __all__ = ["Storage", "given_name"]
 
@@ -45,19 +46,19 @@ class Storage:
         self._find_readers()
         for old, new in states:
             readers = self._read_at.get(old.index, set())
-            if new is not old and (new.op == "concat" or max(readers, default=0) > plan.where[new.index]):
+            if new is not old and (new.op is Op.CONCAT or max(readers, default=0) > plan.where[new.index]):
                 raise Untraceable("a state that is read after its successor is known")
             self._put(new, given_name(old))
         for k, node in enumerate(results):
             if node.shape:
                 self._put(node, f"r{k}")
         for node in plan.order:
-            if node.op.startswith("input "):
+            if node.op is Op.INPUT:
                 self.place[node.index] = given_name(node)
-            elif node.op == "concat":
+            elif node.op is Op.CONCAT:
                 self._join(node)
-            elif node.op == "slice" or (node.op == "reshape" and len(node.shape) == 2):
-                start = node.more[0] if node.op == "slice" else 0
+            elif node.op is Op.SLICE or (node.op is Op.RESHAPE and node.ndim == 2):
+                start = node.more[0] if node.op is Op.SLICE else 0
                 self._put(node, self._make(node, self.place[node.args[0].index], start))
         self._share()
 
@@ -89,7 +90,7 @@ class Storage:
         found: dict[str, Any] = {f"in_{name}": array for name, array in given.items()}
         for name, (base, start, shape, dtype) in self.made.items():
             if base is None:
-                found[name] = np.empty(tuple(map(int, shape)), dtype=dtype)
+                found[name] = np.empty(shape, dtype=dtype)
             elif base in found:
                 found[name] = found[base].reshape(-1)[start : start + int(np.prod(shape))].reshape(shape)
         for name, ((length, *rest), dtype) in self.of_each.items():
@@ -115,7 +116,7 @@ class Storage:
                     for arg in node.args:
                         self._note(arg, number)
         for node in self.plan.order:
-            if node.op == "concat":
+            if node.op is Op.CONCAT:
                 for part in node.args:
                     self._note(part, self.plan.where[node.index] + 1)
             if node.index in self.plan.ends and node.shape:
@@ -123,7 +124,7 @@ class Storage:
 
     def _note(self, arg: Promise, number: int) -> None:
         self._read_at.setdefault(arg.index, set()).add(number)
-        if self.plan.free(arg) or arg.op in (*VIEWS, "mT", "concat"):
+        if self.plan.free(arg) or arg.op.kind is Kind.VIEW or arg.op in (Op.TRANSPOSE, Op.CONCAT):
             for below in arg.args:
                 self._note(below, number)
 
@@ -133,7 +134,7 @@ class Storage:
         start = 0
         for part in node.args:
             made = stored_as(part)
-            if not made.op.startswith(("input", "slice")):  # those are copied
+            if made.op not in COPIED:
                 if made.index in self.place:
                     raise Untraceable("an array in two places at once")
                 self._put(made, self._make(made, whole, start))
@@ -149,13 +150,13 @@ class Storage:
                     continue
                 free = (name for name, old in held.items() if self._may_replace(old, node, number))
                 name = next(free, None) or self._make(node)
-                if isinstance(node.shape[0], Batch):
+                if node.of_batch:
                     held[name] = node
                 self.place[node.index] = name
 
     def _may_replace(self, old: Promise, new: Promise, number: int) -> bool:
         """Whether the step of that number may write ``new`` where ``old`` is."""
-        if old.dtype != new.dtype or not same(old.shape, new.shape):
+        if old.dtype != new.dtype or old.sizes != new.sizes:
             return False
         until, step = max(self._read_at[old.index]), self.plan.steps[number]
         if until == number and isinstance(step, Nest):
@@ -167,4 +168,4 @@ class Storage:
 
 def given_name(node: Promise) -> str:
     """The name of an input, which no other name here can be."""
-    return "in_" + node.op.removeprefix("input ")
+    return f"in_{node.more}"

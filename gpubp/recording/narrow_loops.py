@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from gpubp.recording.memory import Storage
-from gpubp.recording.schedule import FIRST, NEXT, OVER_ROWS, Nest, columns, row_level
-from gpubp.tracing.tracer import Batch, Promise, Untraceable
+from gpubp.recording.schedule import Nest, columns, row_level
+from gpubp.recording.text import said
+from gpubp.tracing.operations import Kind, Op, Untraceable
+from gpubp.tracing.tracer import Promise
 
 __all__ = ["NarrowWriter", "is_narrow"]
 
@@ -21,8 +23,10 @@ _ROWS = 64  # of a block: its arrays stay in the first-level cache
 def is_narrow(nest: Nest) -> bool:
     """Whether this nest reduces rows, and is nowhere wide."""
     nodes = list(nest.nodes.values())
-    wide = [node for node in nodes if nest.rows and not row_level(node) and columns(node) > _MOST_COLUMNS]
-    return not wide and any(node.op.startswith("rows ") for node in nodes)
+    wide = [
+        node for node in nodes if nest.rows and not row_level(node) and columns(node).number > _MOST_COLUMNS
+    ]
+    return not wide and any(node.op.kind is Kind.ROW for node in nodes)
 
 
 class NarrowWriter:
@@ -41,7 +45,7 @@ class NarrowWriter:
         for node in self.nodes:
             self._compute(node)
         for node in self.nodes:  # at last: what is overwritten was read by now
-            if node.index in self.storage.place and node.op not in OVER_ROWS:
+            if node.index in self.storage.place and node.op.kind is not Kind.ALL:
                 self._loop(node, f"{self._element(node)} = {self.ready[node.index]}[{_at(node)}]")
         slices = [
             f"b_{name} = {self.program.mine(name)}[first : first + {_ROWS}]" for name in sorted(self.slices)
@@ -50,37 +54,36 @@ class NarrowWriter:
         return [f"for first in range(0, {self.rows}, {_ROWS}):", *(f"    {line}" for line in inside)]
 
     def _compute(self, node: Promise) -> None:
-        if node.op == "rows argmax":
+        if node.op is Op.ROW_ARGMAX:
             arg, name = self._read(node.args[0]), self._array(node)
             best = self.program.scratch(node.args[0], (_ROWS,), "w")
             self._loop(node, f"{name}[i], {best}[i] = 0, T(-inf)")
             line = f"{name}[i], {best}[i] = (k, {arg}) if {arg} > {best}[i] else ({name}[i], {best}[i])"
             self._loop(node.args[0], line)
-        elif node.op.startswith("rows "):
-            kind = node.op.removeprefix("rows ")
+        elif node.op.kind is Kind.ROW:
             arg, name = self._read(node.args[0]), self._array(node)
-            self._loop(node, f"{name}[i] = {FIRST[kind]}")
-            self._loop(node.args[0], f"{name}[i] = {NEXT[kind].format(f'{name}[i]', arg)}")
-        elif node.op in OVER_ROWS and not node.shape:
+            self._loop(node, f"{name}[i] = {node.op.start}")
+            self._loop(node.args[0], f"{name}[i] = {said(node.op, f'{name}[i]', arg)}")
+        elif node.op.kind is Kind.ALL and not node.shape:
             arg = self._read(node.args[0])
-            self._loop(node.args[0], f"d{node.index} = {NEXT[node.op].format(f'd{node.index}', arg)}")
-        elif node.op in OVER_ROWS:
+            self._loop(node.args[0], f"d{node.index} = {said(node.op, f'd{node.index}', arg)}")
+        elif node.op.kind is Kind.ALL:
             column = "0" if node.args[0].rows_only else "k"
             arg = self._read(node.args[0])
             self._loop(node.args[0], f"{self.program.sums(node)}[{column}] += {arg}")
-        elif node.op == "take" or "{" in node.op:
-            text = self._taken(node) if node.op == "take" else node.op.format(*map(self._read, node.args))
+        elif node.op is Op.TAKE or node.op.kind is Kind.EACH:
+            text = self._taken(node) if node.op is Op.TAKE else said(node.op, *map(self._read, node.args))
             self._loop(node, f"{self._array(node)}[{_at(node)}] = {text}")
         else:
             raise Untraceable(f"{node.op} in a loop")
 
     def _read(self, arg: Promise) -> str:
-        if not arg.shape or arg.op == "number":
+        if not arg.shape or arg.op is Op.NUMBER:
             return str(self.program.number(arg, "t"))
-        if len(arg.shape) == 1 and not isinstance(arg.shape[0], Batch):
+        if arg.ndim == 1 and not arg.of_batch:
             return f"{self.program.place(arg)}[k]"
         if arg.index not in self.ready:
-            gathered = arg.op == "take" and arg.index not in self.storage.place
+            gathered = arg.op is Op.TAKE and arg.index not in self.storage.place
             text = self._taken(arg) if gathered else self._element(arg)
             self._loop(arg, f"{self._array(arg)}[{_at(arg)}] = {text}")
         return f"{self.ready[arg.index]}[{_at(arg)}]"
@@ -95,7 +98,7 @@ class NarrowWriter:
         return f"b_{name}[i{'' if len(node.shape) == 1 else ', 0' if node.rows_only else ', k'}]"
 
     def _array(self, node: Promise) -> str:
-        shape = (_ROWS,) if node.rows_only else (int(node.shape[1]), _ROWS)
+        shape = (_ROWS,) if node.rows_only else (node.shape[1], _ROWS)
         self.ready[node.index] = self.program.scratch(node, shape, "s")
         return self.ready[node.index]
 

@@ -21,22 +21,22 @@ from gpubp._typing import Array
 from gpubp.recording.memory import given_name
 from gpubp.recording.narrow_loops import NarrowWriter, is_narrow
 from gpubp.recording.schedule import (
-    NEXT,
-    OVER_ROWS,
     Nest,
     Product,
     Scalar,
     Step,
     over,
-    same,
 )
-from gpubp.recording.text import Text
+from gpubp.recording.text import Text, said
 from gpubp.recording.wide_loops import WideWriter
-from gpubp.tracing.tracer import FUNCTIONS, Batch, Promise, Untraceable
+from gpubp.tracing.operations import FUNCTIONS, Kind, Op, Size, Untraceable
+from gpubp.tracing.tracer import Promise
 
 __all__ = ["Program"]
 
 _NARROW = 16  # columns
+_INSTRUCTIONS = {Op.ABS, Op.FLOOR, Op.SQRT}  # of the processor
+_SERIES = {Op.EXP, Op.EXPM1, Op.LOG, Op.LOG1P, Op.TANH}  # of gpubp.recording.elementary
 _MEET = "meet(meeting, thread, threads)"
 
 
@@ -119,12 +119,12 @@ class Program(Text):
 
     def number(self, node: Promise, kind: str) -> str:
         """The name of a number in double precision ("d") or in the arrays' ("t")."""
-        if node.op == "number":
+        if node.op is Op.NUMBER:
             k = self._constants.setdefault(node.more, len(self._constants))
             return f"{'e' if kind == 'd' else 'c'}{k}"
         return f"{kind}{node.index}"
 
-    def size(self, nodes: Sequence[Promise], wanted: int) -> str:
+    def size(self, nodes: Sequence[Promise], wanted: Size) -> str:
         """A size, as that of the first array that has it among these nodes and what they read."""
         name, axis = next(self._that_have(nodes, wanted))
         return f"{name}.shape[{axis}]"
@@ -134,25 +134,24 @@ class Program(Text):
         firsts = (name for name, axis in self._that_have(nodes, over(nodes[0])) if axis == 0)
         return f"{self.mine(next(firsts))}.shape[0]"
 
-    def _that_have(self, nodes: Sequence[Promise], wanted: int) -> Iterator[tuple[str, int]]:
+    def _that_have(self, nodes: Sequence[Promise], wanted: Size) -> Iterator[tuple[str, int]]:
         todo = list(nodes)
         for node in todo:
-            if node.index in self.storage.place and node.op not in OVER_ROWS:
-                for axis, size in enumerate(node.shape):
-                    if same((size,), (wanted,)):
+            if node.index in self.storage.place and node.op.kind is not Kind.ALL:
+                for axis, size in enumerate(node.sizes):
+                    if size == wanted:
                         yield self.place(node), axis
             todo += node.args
         raise Untraceable("a loop over no array")
 
     def _leave_to_numpy(self) -> None:
         """Refuse what NumPy does on many numbers at once and a compiled loop would do one by one."""
-        one_by_one = FUNCTIONS - {"abs", "floor", "sqrt", "exp", "expm1", "log", "log1p", "tanh"}
+        functions = set(FUNCTIONS.values()) - _INSTRUCTIONS
         for node in self.plan.order:
-            function = node.op.partition("(")[0]
-            if function in one_by_one and len(node.shape) == 2 and node.shape[1] > _NARROW:
-                raise Untraceable(f"{function} of many numbers, which NumPy does sooner")
-            if function in FUNCTIONS and node.shape == () and function not in ("abs", "floor", "sqrt"):
-                raise Untraceable(f"{function} of a number")
+            if node.op in functions - _SERIES and node.ndim == 2 and node.shape[1] > _NARROW:
+                raise Untraceable(f"{node.op} of many numbers, which NumPy does sooner")
+            if node.op in functions and node.ndim == 0:
+                raise Untraceable(f"{node.op} of a number")
 
     def write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
         """The text: the loops and products of a step, phase by phase."""
@@ -207,7 +206,7 @@ class Program(Text):
         elif isinstance(step, Product):
             yield self._product(step)
         elif isinstance(step, Scalar):
-            text = step.node.op.format(*(self.number(arg, "d") for arg in step.node.args))
+            text = said(step.node.op, *(self.number(arg, "d") for arg in step.node.args))
             yield _Phase(_assigned(step.node, text))
         else:
             new, old = self.storage.copy(step), self.place(step.node.args[step.part])
@@ -236,13 +235,13 @@ class Program(Text):
         sums: list[Promise] = []
         totals: list[tuple[Promise, int]] = []
         for node in nest.nodes.values():
-            if node.op not in OVER_ROWS:
+            if node.op.kind is not Kind.ALL:
                 continue
             if node.shape:
                 before.append(f"{self.sums(node)}[:] = T(0)")
                 sums.append(node)
                 continue
-            before.append(f"d{node.index} = {'0.0' if node.op == 'sum' else '-inf'}")
+            before.append(f"d{node.index} = {'0.0' if node.op is Op.SUM else '-inf'}")
             if self._in_parts:
                 told.append(f"{self._all_totals()}[{self._totals}] = d{node.index}")
                 totals.append((node, self._totals))
@@ -269,7 +268,7 @@ class Program(Text):
             lines = [
                 f"{name} = of_each_totals[0, {k}]",
                 "for other in range(1, parts):",
-                f"    {name} = {NEXT[node.op].format(name, f'of_each_totals[other, {k}]')}",
+                f"    {name} = {said(node.op, name, f'of_each_totals[other, {k}]')}",
                 f"t{node.index} = T({name})",
             ]
             yield _Phase(lines, {_Access(f"of_each_totals[{k}]", "all")})
@@ -291,14 +290,14 @@ class Program(Text):
         """What a nest reads and writes of arrays."""
         reads, writes = set[_Access](), set[_Access]()
         for node in nest.nodes.values():
-            if node.op not in OVER_ROWS and node.index in self.storage.place:
+            if node.op.kind is not Kind.ALL and node.index in self.storage.place:
                 writes.add(_Access(self.place(node), "rows"))
             todo = list(node.args)
             while todo:
                 arg = todo.pop()
                 if arg.index in self.storage.place:
-                    aligned = not nest.rows or isinstance(arg.shape[0], Batch)
-                    gathered = any(n.op == "take" and n.args[0] is arg for n in (node, *node.args))
+                    aligned = not nest.rows or arg.of_batch
+                    gathered = any(n.op is Op.TAKE and n.args[0] is arg for n in (node, *node.args))
                     reads.add(_Access(self.place(arg), "rows" if aligned and not gathered else "all"))
                 elif arg.index not in nest.nodes:
                     todo += arg.args
@@ -319,7 +318,7 @@ class Program(Text):
 def _by_rows(step: Product) -> bool:
     """Whether parts share it by the rows of a batch, and each reads no others."""
     a, b = step.node.args
-    return not step.node.more[0] and isinstance(a.shape[0], Batch) and not isinstance(b.shape[0], Batch)
+    return not step.node.more[0] and a.of_batch and not b.of_batch
 
 
 def _words(text: str) -> list[str]:

@@ -7,15 +7,13 @@ from typing import Any
 
 from gpubp.recording.memory import Storage, given_name
 from gpubp.recording.narrow_loops import is_narrow
-from gpubp.recording.schedule import OVER_ROWS, Nest, Plan, columns, row_level, same
-from gpubp.tracing.operations import ELEMENTWISE
-from gpubp.tracing.tracer import Batch, Promise, Untraceable
+from gpubp.recording.schedule import Nest, Plan, columns, row_level
+from gpubp.tracing.operations import Call, Kind, Op, Untraceable
+from gpubp.tracing.tracer import Promise
 
 __all__ = ["Made", "NestCalls", "blocks"]
 
 _BLOCK = 128_000  # bytes of an array that are worked on at once: more calls cost more than the cache gives
-
-_REDUCTIONS = {"sum": "add", "max": "maximum", "min": "minimum", "all": "logical_and"}
 
 
 class Made:
@@ -36,7 +34,7 @@ class Made:
 
     def number(self, node: Promise) -> str:
         """The name of an array without axes."""
-        if node.op == "number":
+        if node.op is Op.NUMBER:
             return self.name(f"array({float(node.more)!r}, T)", "c")
         self.numbers.add(node.index)
         return f"t{node.index}"
@@ -52,7 +50,7 @@ class Made:
 
     def borrow(self, shape: Sequence[int], dtype: Any) -> str:
         """Scratch of that shape, until it is given back."""
-        made = f"empty({tuple(map(int, shape))}, '{dtype}')"
+        made = f"empty({tuple(shape)}, '{dtype}')"
         if not self._spare.setdefault(made, []):
             self._spare[made].append(f"s{len(self.once)}")
             self.once.append(f"s{len(self.once)} = {made}")
@@ -75,13 +73,13 @@ class NestCalls:
         self.place = storage.place
         self.turned = is_narrow(nest)
         self.nodes = self._nodes()
-        self.rows, self.dtype = int(nest.size), self.nodes[0].graph.dtype
+        self.rows, self.dtype = nest.size.number, self.nodes[0].graph.dtype
         wide = [node for node in nest.nodes.values() if nest.rows and not row_level(node)]
-        width = max(map(columns, wide), default=1)
+        width = max((columns(node).number for node in wide), default=1)
         many = -(-self.rows * width * self.dtype.itemsize // _BLOCK)
         self.block = self.rows if len(nest.nodes) == 1 else -(-self.rows // max(many, 1))
         self.blocks = -(-self.rows // self.block) > 1
-        self.whole = {self._origin(node.args[0]).index for node in self.nodes if node.op in OVER_ROWS}
+        self.whole = {self._origin(node.args[0]).index for node in self.nodes if node.op.kind is Kind.ALL}
         self.last = {self._origin(arg).index: at for at, node in enumerate(self.nodes) for arg in node.args}
         # what is known: the array, and whether it has all rows ("h"), those of a block ("m"), or none ("")
         self.values: dict[int, tuple[str, str]] = {}
@@ -94,11 +92,11 @@ class NestCalls:
         before: list[str] = []
         after: list[str] = []
         for at, node in enumerate(self.nodes):
-            if node.op in OVER_ROWS:  # of what was there already: at once, as it may be written over
+            if node.op.kind is Kind.ALL:  # of what was there already: at once, as it may be written over
                 (after if self._origin(node.args[0]).index in self.values else before).extend(
                     self._total(node)
                 )
-            elif node.op != "{}" or node.index in self.place:
+            elif node.op is not Op.COPY or node.index in self.place:
                 self._compute(at, node)
         for name in self.scratch.values():
             self.made.give_back(name)
@@ -115,7 +113,7 @@ class NestCalls:
 
         def add(node: Promise) -> None:
             for arg in node.args:
-                if arg.op == "take" and arg.index not in self.nest.nodes and self.plan.free(arg):
+                if arg.op is Op.TAKE and arg.index not in self.nest.nodes and self.plan.free(arg):
                     add(arg)
             found.setdefault(node.index, node)
 
@@ -125,27 +123,27 @@ class NestCalls:
 
     def _origin(self, node: Promise) -> Promise:
         """The node whose array it is."""
-        while node.op == "{}" and node.index not in self.place:
+        while node.op is Op.COPY and node.index not in self.place:
             node = node.args[0]
         return node
 
     def _compute(self, at: int, node: Promise) -> None:
-        if node.op == "take":
+        if node.op is Op.TAKE:
             self._take(at, node)
             return
         args = [self._read(arg, node) for arg in node.args]
-        if node.op.startswith("rows "):
+        if node.op.kind is Kind.ROW:
             self._reduce(node, args[0], self._out(at, node))
-        elif node.op in ELEMENTWISE:
-            operation = ELEMENTWISE[node.op]
-            self._release(at, node, operation.in_place)
-            out = self._out(at, node, operation.in_place)
-            if operation.call == "where":
+        elif node.op.kind is Kind.EACH:
+            call = _call(node)
+            self._release(at, node, call.in_place)
+            out = self._out(at, node, call.in_place)
+            if node.op is Op.WHERE:
                 self.body += [f"copyto({out}, {args[2]})", f"copyto({out}, {args[1]}, where={args[0]})"]
-            elif operation.call == "copyto":
+            elif node.op in (Op.COPY, Op.CAST):
                 self.body.append(f"copyto({out}, {args[0]})")
             else:
-                self.body.append(f"{operation.call}({', '.join(args)}, {'out=' * operation.named}{out})")
+                self.body.append(f"{call.name}({', '.join(args)}, {'out=' * call.named}{out})")
         else:
             raise Untraceable(f"{node.op} between calls")
         self._release(at, node)
@@ -169,19 +167,18 @@ class NestCalls:
         self.body.append(f"{self._place(source)}.take({which}, 0, {out}, 'clip')")
 
     def _reduce(self, node: Promise, arg: str, out: str) -> None:
-        kind = node.op.removeprefix("rows ")
-        if kind == "argmax":
+        if node.op is Op.ROW_ARGMAX:
             self.body.append(f"argmax({arg}, {0 if self.turned else 1}, {self._flat(node)})")
         elif self.turned:
-            self.body.append(f"{_REDUCTIONS[kind]}.reduce({arg}, 0, None, {out})")
+            self.body.append(f"{_call(node).name}.reduce({arg}, 0, None, {out})")
         else:
-            self.body.append(f"{_REDUCTIONS[kind]}.reduce({arg}, 1, None, {out}, True)")
+            self.body.append(f"{_call(node).name}.reduce({arg}, 1, None, {out}, True)")
 
     def _total(self, node: Promise) -> list[str]:
         """A reduction over all rows, when they are there."""
         arg = self._origin(node.args[0])
         text = self.values[arg.index][0] if arg.index in self.values else self._stored(arg)[0]
-        whole, function = self.made.name(text), _REDUCTIONS[node.op]
+        whole, function = self.made.name(text), _call(node).name
         if not node.shape:
             total = f"d{node.index} = float64({function}.reduce({whole}, None))"
             return [total, f"t{node.index}[()] = d{node.index}"]
@@ -196,22 +193,22 @@ class NestCalls:
 
     def _read(self, arg: Promise, reader: Promise) -> str:
         arg = self._origin(arg)
-        if arg.op == "number" and reader.op in ELEMENTWISE and ELEMENTWISE[reader.op].named:
+        if arg.op is Op.NUMBER and reader.op.numpy is not None and reader.op.numpy.named:
             # which are slow where one of them is a number
             made = f"full({self._shape(reader, self.block)}, {float(arg.more)!r}, T)"
             return self._part(made if self.blocks else self.made.name(made), "m")
-        if arg.op == "number" or not arg.shape:
+        if arg.op is Op.NUMBER or not arg.shape:
             return self.made.number(arg)
         return self._part(*(self.values[arg.index] if arg.index in self.values else self._stored(arg)))
 
     def _stored(self, node: Promise) -> tuple[str, str]:
         """The array in which it is, turned or not, and its rows."""
         name = self._place(node)
-        if _is_given(node) or not (self.nest.rows or same(node.shape, (self.nest.size,))):
+        if _is_given(node) or not (self.nest.rows or node.sizes == (self.nest.size,)):
             raise Untraceable(f"{node.op} in a formula")
         if not self.nest.rows:
             return name, "h"
-        if not isinstance(node.shape[0], Batch):
+        if not node.of_batch:
             return f"{name}[:, None]" if self.turned else name, ""
         if len(node.shape) == 1:
             return name if self.turned else f"{name}[:, None]", "h"
@@ -274,7 +271,7 @@ class NestCalls:
     def _shape(self, node: Promise, rows: int) -> tuple[int, ...]:
         if not self.nest.rows or (self.turned and node.rows_only):
             return (rows,)
-        wide = 1 if node.rows_only else int(node.shape[1])
+        wide = 1 if node.rows_only else node.shape[1]
         return (wide, rows) if self.turned else (rows, wide)
 
     def _borrow(self, node: Promise, shape: Sequence[int]) -> str:
@@ -293,9 +290,15 @@ class NestCalls:
                 self.made.give_back(self.scratch.pop(index))
 
 
+def _call(node: Promise) -> Call:
+    if node.op.numpy is None:
+        raise Untraceable(f"{node.op} between calls")
+    return node.op.numpy
+
+
 def _is_given(node: Promise) -> bool:
     """Whether every step has its own."""
-    return node.op.startswith("input ") and isinstance(node.shape[0], Batch)
+    return node.op is Op.INPUT and node.of_batch
 
 
 def blocks(rows: int, size: int) -> list[tuple[slice, slice]]:

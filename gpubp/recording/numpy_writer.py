@@ -14,7 +14,8 @@ from typing import Any
 from gpubp.recording.memory import given_name
 from gpubp.recording.numpy_loops import Made, NestCalls
 from gpubp.recording.schedule import Nest, Product, Scalar, Step
-from gpubp.recording.text import Text
+from gpubp.recording.text import Text, said
+from gpubp.tracing.operations import Op
 from gpubp.tracing.tracer import Promise
 
 __all__ = ["Calls"]
@@ -34,7 +35,7 @@ class Calls(Text):
         for k, node in enumerate(results):
             body.append(f"r{k}s[step] = {f'r{k}' if node.shape else _python(node)}")
             if node.shape:
-                self.made.once.insert(0, f"r{k} = empty({tuple(map(int, node.shape))}, '{node.dtype}')")
+                self.made.once.insert(0, f"r{k} = empty({node.shape}, '{node.dtype}')")
         # a number becomes an array where one is read, which its own line doesn't know
         unread = re.compile(r"t(\d+)\[\(\)\] = ")
         body = [line for line in body if not (m := unread.match(line)) or int(m[1]) in self.made.numbers]
@@ -66,7 +67,7 @@ class Calls(Text):
             a, b = (self.made.name(place[arg.index] + (".T" if turned else "")) for arg, turned in pairs)
             return [f"dot({a}, {b}, {place[step.node.index]})"]
         if isinstance(step, Scalar):
-            return _assigned(step.node, step.node.op.format(*map(_python, step.node.args)))
+            return _assigned(step.node, said(step.node.op, *map(_python, step.node.args)))
         return [f"copyto({self.storage.copy(step)}, {self.storage.place[step.node.args[step.part].index]})"]
 
 
@@ -75,4 +76,4 @@ def _assigned(node: Promise, text: str) -> list[str]:
 
 
 def _python(node: Promise) -> str:
-    return f"({float(node.more)!r})" if node.op == "number" else f"d{node.index}"
+    return f"({float(node.more)!r})" if node.op is Op.NUMBER else f"d{node.index}"

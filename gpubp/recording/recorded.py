@@ -15,7 +15,8 @@ from gpubp.engines.generic import Generic
 from gpubp.recording.numpy_writer import Calls
 from gpubp.recording.text import Text
 from gpubp.tracing import tracer
-from gpubp.tracing.tracer import Batch, Graph, Promise, Untraceable
+from gpubp.tracing.operations import Untraceable, batch
+from gpubp.tracing.tracer import Graph, Promise
 
 __all__ = ["Recorded", "Replayed", "Step", "Untraceable"]
 
@@ -50,7 +51,7 @@ class Recorded(ABC):
         promised = {
             name: graph.input(name, array.shape, array.dtype) for name, array in {**fixed, **states}.items()
         }
-        given = [graph.input("which", (Batch(B),), np.int64)]
+        given = [graph.input("which", (batch(B),), np.int64)]
         given += [graph.input(f"number{k}", ()) for k in range(numbers)]
         try:
             new, results = step(

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gpubp.tracing.tracer import Batch, Promise, Untraceable
+from gpubp.tracing.operations import Kind, Means, Op, Size, Untraceable
+from gpubp.tracing.tracer import Promise
 
 __all__ = [
-    "FIRST",
-    "NEXT",
-    "OVER_ROWS",
-    "VIEWS",
+    "COPIED",
     "Copy",
     "Nest",
     "Plan",
@@ -24,34 +22,21 @@ __all__ = [
     "columns",
     "over",
     "row_level",
-    "same",
     "stages",
     "stored_as",
 ]
-
-OVER_ROWS = ("sum", "max")
-VIEWS = ("slice", "reshape")
-
-# what a reduction starts with, and how it goes on from {0} with {1}; NaN comes through
-FIRST = {"sum": "T(0)", "max": "T(-inf)", "min": "T(inf)", "all": "True"}
-NEXT = {
-    "sum": "{0} + {1}",
-    "max": "{1} if {1} > {0} or {1} != {1} else {0}",
-    "min": "{1} if {1} < {0} or {1} != {1} else {0}",
-    "all": "{0} & {1}",
-}
 
 
 @dataclass
 class Nest:
     """Element-wise work on the rows of a batch, or on the elements of a vector, in one pass."""
 
-    size: int  # Batch, or the length of the vectors
+    size: Size  # of the batch, or of the vectors
     nodes: dict[int, Promise] = field(default_factory=dict)
 
     @property
     def rows(self) -> bool:
-        return isinstance(self.size, Batch)
+        return self.size.means is Means.BATCH
 
 
 @dataclass
@@ -78,6 +63,8 @@ class Copy:
 
 Step = Nest | Product | Scalar | Copy
 
+COPIED = {Op.INPUT, Op.SLICE}  # to where they are joined: they are in memory already
+
 
 class Plan:
     """The steps towards ``ends``.
@@ -98,7 +85,7 @@ class Plan:
         self.where: dict[int, int] = {}
         self.ends = {node.index for node in ends}
         self.order = _needed(ends)
-        self._operands = {arg.index for node in self.order if node.op == "matmul" for arg in node.args}
+        self._operands = {arg.index for node in self.order if node.op is Op.MATMUL for arg in node.args}
         self._schedule()
 
     def _schedule(self) -> None:
@@ -106,18 +93,18 @@ class Plan:
             if node.shape == () and node.args and all(a.shape == () and self._known(a) for a in node.args):
                 self._append(Scalar(node))
         for node in self.order:
-            if node.op == "matmul":
+            if node.op is Op.MATMUL:
                 for arg in node.args:
                     self._make(arg)
                 self._append(Product(node))
-            elif node.op in OVER_ROWS:
+            elif node.op.kind is Kind.ALL:
                 self._absorb(node)
-            elif node.op == "concat":
+            elif node.op is Op.CONCAT:
                 for part in node.args:
                     self._make(part)
                 self.where[node.index] = len(self.steps) - 1
                 for number, part in enumerate(node.args):
-                    if stored_as(part).op.startswith(("input", "slice")):
+                    if stored_as(part).op in COPIED:
                         self._append(Copy(node, number))
             elif node.index in self.ends:
                 self._make(node)
@@ -137,16 +124,16 @@ class Plan:
             here = todo.pop()
             if here.index in found or self._known(here):
                 continue
-            if here.op not in (*VIEWS, "mT"):
+            if here.op.kind is not Kind.VIEW and here.op is not Op.TRANSPOSE:
                 found[here.index] = here
             todo += here.args
         return [found[index] for index in sorted(found)]
 
     def _make(self, node: Promise) -> None:
         for part in self._waiting(node):
-            if part.op == "matmul":
+            if part.op is Op.MATMUL:
                 self._append(Product(part))
-            elif part.shape == () and part.op not in OVER_ROWS:
+            elif part.shape == () and part.op.kind is not Kind.ALL:
                 self._append(Scalar(part))
             else:
                 self._into_nest(part, self._last_nest(part))
@@ -171,7 +158,7 @@ class Plan:
         nest = self.steps[at]
         return (
             isinstance(nest, Nest)
-            and same((nest.size,), (over(node),))
+            and nest.size == over(node)
             and all(self._at_hand(arg, at) for arg in node.args)
         )
 
@@ -181,7 +168,7 @@ class Plan:
         if self.free(arg):
             return all(self._at_hand(below, at) for below in arg.args)
         made = self.where.get(arg.index, len(self.steps))
-        return made < at or (made == at and arg.op not in (*OVER_ROWS, "concat"))
+        return made < at or (made == at and arg.op.kind is not Kind.ALL and arg.op is not Op.CONCAT)
 
     def _absorb(self, node: Promise) -> None:
         """A reduction over rows: into the nest that makes what it reduces, where all it needs is at hand there."""
@@ -204,8 +191,8 @@ class Plan:
 
     def free(self, node: Promise) -> bool:
         """Read where it is needed, never computed beforehand."""
-        gathered = node.op == "take" and node.index not in self._operands
-        return gathered or node.op == "number" or node.op.startswith("input ")
+        gathered = node.op is Op.TAKE and node.index not in self._operands
+        return gathered or node.op.kind is Kind.SOURCE
 
 
 def _needed(ends: Sequence[Promise]) -> list[Promise]:
@@ -221,48 +208,43 @@ def _needed(ends: Sequence[Promise]) -> list[Promise]:
 
 def _base(node: Promise) -> Promise:
     """The node that it is a view of."""
-    while node.op in VIEWS:
+    while node.op.kind is Kind.VIEW:
         node = node.args[0]
     return node
 
 
 def stored_as(node: Promise) -> Promise:
     """The node in whose memory it stands."""
-    while node.op == "reshape" and len(node.shape) == 1:
+    while node.op is Op.RESHAPE and len(node.shape) == 1:
         node = node.args[0]
     return node
 
 
-def over(node: Promise) -> int:
+def over(node: Promise) -> Size:
     """What a loop for this node runs over."""
-    shape = node.args[0].shape if node.op in OVER_ROWS else node.shape
-    if not shape or (len(shape) == 2 and not isinstance(shape[0], Batch)):
-        raise Untraceable(f"{node.op} of the shape {shape}")
-    return shape[0]
+    through = node.args[0] if node.op.kind is Kind.ALL else node
+    if not through.shape or (through.ndim == 2 and not through.of_batch):
+        raise Untraceable(f"{node.op} of the shape {through.shape}")
+    return through.sizes[0]
 
 
 def row_level(node: Promise) -> bool:
     """One value for each row, known where all columns have been seen."""
-    if node.op in OVER_ROWS:
+    if node.op.kind is Kind.ALL:
         return node.args[0].rows_only
-    return node.rows_only and not node.op.startswith("rows ")
+    return node.rows_only and node.op.kind is not Kind.ROW
 
 
-def columns(node: Promise) -> int:
+def columns(node: Promise) -> Size:
     """How many columns the loop runs over that computes it."""
-    wide = node.args[0] if node.op in OVER_ROWS or node.op.startswith("rows ") else node
-    return wide.shape[1]
+    wide = node.args[0] if node.op.kind in (Kind.ALL, Kind.ROW) else node
+    return wide.sizes[1]
 
 
 def stages(nest: Nest) -> dict[int, int]:
     """How many reductions over its columns must be finished before each node of a nest."""
     found: dict[int, int] = {}
     for node in nest.nodes.values():
-        before = [found[a.index] + a.op.startswith("rows ") for a in node.args if a.index in found]
+        before = [found[a.index] + (a.op.kind is Kind.ROW) for a in node.args if a.index in found]
         found[node.index] = max(before, default=0)
     return found
-
-
-def same(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Whether shapes are equal, and mean the same."""
-    return a == b and [type(n) for n in a] == [type(n) for n in b]

@@ -8,9 +8,22 @@ from collections.abc import Mapping, Sequence
 from gpubp._typing import Array
 from gpubp.recording.memory import Storage, given_name
 from gpubp.recording.schedule import Plan
+from gpubp.tracing.operations import Op, Untraceable
 from gpubp.tracing.tracer import Graph, Promise
 
-__all__ = ["Text"]
+__all__ = ["Text", "said"]
+
+
+def said(op: Op, *operands: str) -> str:
+    """What Python says for an operation.
+
+    Raises
+    ------
+    Untraceable : nothing
+    """
+    if op.python is None:
+        raise Untraceable(f"{op} of numbers")
+    return op.python.format(*operands)
 
 
 class Text(ABC):
@@ -54,4 +67,4 @@ class Text(ABC):
 
     def inputs(self) -> list[str]:
         """The names of the inputs that are needed."""
-        return [given_name(node) for node in self.plan.order if node.op.startswith("input ")]
+        return [given_name(node) for node in self.plan.order if node.op is Op.INPUT]

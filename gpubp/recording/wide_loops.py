@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gpubp.recording.schedule import FIRST, NEXT, OVER_ROWS, Nest, columns, row_level, stages
-from gpubp.tracing.tracer import Batch, Promise, Untraceable
+from gpubp.recording.schedule import Nest, columns, row_level, stages
+from gpubp.recording.text import said
+from gpubp.tracing.operations import Kind, Op, Size, Untraceable
+from gpubp.tracing.tracer import Promise
 
 __all__ = ["WideWriter"]
 
@@ -32,12 +34,12 @@ class WideWriter:
     def _stage(self, stage: int) -> list[str]:
         here = [node for node in self.nodes if self.stages[node.index] == stage]
         _, lines = self._body([node for node in here if row_level(node)], by_column=False)
-        widths: dict[int, list[Promise]] = {}
+        widths: dict[Size, list[Promise]] = {}
         for node in here:
             if not row_level(node):
                 widths.setdefault(columns(node), []).append(node)
         for width, nodes in widths.items():
-            reductions = [node for node in nodes if node.op.startswith("rows ")]
+            reductions = [node for node in nodes if node.op.kind is Kind.ROW]
             once, inside = self._body(nodes, by_column=True)
             lines += map(_reduction_first, reductions)
             lines += [
@@ -46,7 +48,7 @@ class WideWriter:
                 *(f"    {line}" for line in inside),
             ]
             for node in reductions:
-                if node.op == "rows sum":
+                if node.op is Op.ROW_SUM:
                     lines.append(f"v{node.index} = T(w{node.index})")
                 if node.index in self.program.storage.place:
                     lines.append(f"{self._element(node)} = v{node.index}")
@@ -60,7 +62,7 @@ class WideWriter:
         ready: dict[int, str] = {}
 
         def read(arg: Promise) -> str:
-            if not arg.shape or arg.op == "number":
+            if not arg.shape or arg.op is Op.NUMBER:
                 return str(self.program.number(arg, "t"))
             mine = arg.index in self.nest.nodes
             by_row = self.nest.rows and arg.rows_only
@@ -76,9 +78,9 @@ class WideWriter:
                 return self._element(arg)
             if mine:
                 return f"{self.program.scratch(arg, arg.shape[1:])}[k]"
-            if arg.op == "take":
+            if arg.op is Op.TAKE:
                 return taken(arg)
-            if arg.op == "{}":
+            if arg.op is Op.COPY:
                 return read(arg.args[0])
             raise Untraceable(f"{arg.op} in a loop")
 
@@ -87,16 +89,16 @@ class WideWriter:
             return f"{self.program.place(source)}[{read(rows)}{', k' if len(source.shape) == 2 else ''}]"
 
         for node in nodes:
-            if node.op.startswith("rows "):
+            if node.op.kind is Kind.ROW:
                 lines += _reduction_next(node, read(node.args[0]))
-            elif node.op in OVER_ROWS and not node.shape:
+            elif node.op.kind is Kind.ALL and not node.shape:
                 total = f"d{node.index}"
-                ends.append(f"{total} = {NEXT[node.op].format(total, read(node.args[0]))}")
-            elif node.op in OVER_ROWS:
+                ends.append(f"{total} = {said(node.op, total, read(node.args[0]))}")
+            elif node.op.kind is Kind.ALL:
                 column = "0" if node.args[0].rows_only else "k"
                 ends.append(f"{self.program.sums(node)}[{column}] += {read(node.args[0])}")
-            elif node.op == "take" or "{" in node.op:
-                text = taken(node) if node.op == "take" else node.op.format(*map(read, node.args))
+            elif node.op is Op.TAKE or node.op.kind is Kind.EACH:
+                text = taken(node) if node.op is Op.TAKE else said(node.op, *map(read, node.args))
                 lines.append(f"v{node.index} = {text}")
                 ready[node.index] = f"v{node.index}"
                 if node.index in self.program.storage.place:
@@ -111,10 +113,10 @@ class WideWriter:
         name = self.program.place(node)
         if not self.nest.rows:
             return f"{self.program.mine(name)}[k]"
-        if isinstance(node.shape[0], Batch):
+        if node.of_batch:
             name = self.program.mine(name)
         if len(node.shape) == 1:
-            return f"{name}[{'i' if isinstance(node.shape[0], Batch) else 'k'}]"
+            return f"{name}[{'i' if node.of_batch else 'k'}]"
         return f"{name}[i, {'0' if node.rows_only else 'k'}]"
 
     def _read_later(self, node: Promise) -> bool:
@@ -124,15 +126,14 @@ class WideWriter:
 
 
 def _reduction_first(node: Promise) -> str:
-    kind = node.op.removeprefix("rows ")
-    if kind == "argmax":
+    if node.op is Op.ROW_ARGMAX:
         return f"v{node.index}, w{node.index} = 0, T(-inf)"
-    return f"w{node.index} = 0.0" if kind == "sum" else f"v{node.index} = {FIRST[kind]}"
+    return f"w{node.index} = 0.0" if node.op is Op.ROW_SUM else f"v{node.index} = {node.op.start}"
 
 
 def _reduction_next(node: Promise, value: str) -> list[str]:
-    kind = node.op.removeprefix("rows ")
-    if kind == "argmax":
+    if node.op is Op.ROW_ARGMAX:
         return [f"if {value} > w{node.index}:", f"    v{node.index}, w{node.index} = k, {value}"]
-    name = f"{'w' if kind == 'sum' else 'v'}{node.index}"  # a long sum in double precision
-    return [f"{name} = {NEXT[kind].format(name, value)}"]
+    # a long sum in double precision
+    name = f"{'w' if node.op is Op.ROW_SUM else 'v'}{node.index}"
+    return [f"{name} = {said(node.op, name, value)}"]

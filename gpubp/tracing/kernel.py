@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from gpubp._typing import Formula
 from gpubp.tracing import tracer
-from gpubp.tracing.operations import ELEMENTWISE
-from gpubp.tracing.tracer import Graph, Promise, Untraceable
+from gpubp.tracing.operations import Kind, Op, Untraceable
+from gpubp.tracing.tracer import Graph, Promise
 
 __all__ = ["Kernel", "written"]
 
@@ -49,7 +48,7 @@ def written(
     exact = {node.index for node, is_float in zip(given[arrays:], are_floats, strict=True) if is_float}
     lines, number = [], {"float32": "float", "float64": "double"}[dtype]
     for node in graph.known.values():
-        if not node.op.startswith("input ") and not node.shape and all(a.index in exact for a in node.args):
+        if node.op is not Op.INPUT and not node.shape and all(a.index in exact for a in node.args):
             exact.add(node.index)
         kind = "double" if node.index in exact else number
         lines.append(
@@ -65,19 +64,14 @@ def written(
 def _text(node: Promise, shape: tuple[int, ...], kind: str) -> str:
     if node.shape not in ((), shape):
         raise Untraceable(f"the shape {node.shape}")
-    if node.op.startswith("input "):
+    if node.op is Op.INPUT:
         return f"i{node.index}"
-    if node.op == "number" and math.isfinite(float(node.more)):
+    if node.op is Op.NUMBER and math.isfinite(float(node.more)):
         return f"({kind}){node.more}"
-    if node.op not in ELEMENTWISE:
+    if node.op.kind is not Kind.EACH or node.op.cuda is None:
         raise Untraceable(f"{node.op} is not done element by element")
-    form = _IN_C.get(node.op) or _CHOICE.sub(r"(\2 ? \1 : \3)", node.op).replace(" or ", " || ")
-    return form.replace("T(", "(").format(*(f"(({_kind(a, kind)})v{a.index})" for a in node.args))
+    return node.op.cuda.format(*(f"(({_kind(a, kind)})v{a.index})" for a in node.args))
 
 
 def _kind(node: Promise, kind: str) -> str:
     return "bool" if node.dtype == bool else kind
-
-
-_CHOICE = re.compile(r"\((.+) if (.+) else (.+)\)")
-_IN_C = {"({} ** {})": "pow({}, {})", "abs({})": "fabs({})"}
