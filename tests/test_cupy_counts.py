@@ -14,6 +14,7 @@ import pytest
 import gpubp
 from gpubp._devices import why_no_gpu
 from gpubp.callbacks import TrainingState
+from gpubp.training import loop
 
 emulator = pytest.importorskip(
     "cupy_on_cpu.emulator", reason="only the emulated device counts: ci/emulate runs this"
@@ -106,3 +107,23 @@ def test_an_epoch_moves_its_order_there_and_its_costs_back_on_cupy() -> None:
     assert epoch["copy device to host"] == 3  # costs, whether all weights are finite, the validation cost
     assert epoch["properties"] == 0
     assert epoch["allocate"] == 0
+
+
+@pytest.mark.parametrize(("metric", "sizes"), [("accuracy", (20, 64, 3)), ("r2", (13, 50, 1))])
+def test_a_metric_is_two_more_copies_an_epoch_on_cupy(metric: str, sizes: tuple[int, ...]) -> None:
+    """Its sums over all steps, and those over the rows held out."""
+    assert counted(sizes, metric=metric).epoch["copy device to host"] == 3 + 2
+
+
+def test_a_validation_in_parts_is_waited_for_once_on_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_CHUNK", 8)
+    assert counted((20, 64, 3)).epoch["copy device to host"] == 3
+
+
+def test_an_absolute_errors_gradient_is_launches_alone_on_cupy() -> None:
+    net = gpubp.Network((3, 2), cost="absolute_error")
+    w, x, y = map(gpubp.device("cuda").put, (net.init(0), np.ones((4, 3), "f4"), np.ones((4, 2), "f4")))
+    net.gradient(w, x, y)
+    with emulator.counting() as (times, _):
+        net.gradient(w, x, y)
+    assert {what for what in times if not what.startswith("launch ")} == {"product"}

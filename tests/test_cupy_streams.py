@@ -17,6 +17,8 @@ from trainings import on_batch
 import gpubp
 from gpubp import Device, Network
 from gpubp.engines.cupy import Cupy
+from gpubp.training import loop
+from gpubp.training.loop import Loop
 
 NET = Network((3, 40, 2), hidden="tanh")
 rng = np.random.default_rng(0)
@@ -112,6 +114,40 @@ def test_cupy_streams_in_turn_share_nothing_unwritten(cupy: Any) -> None:
     for rows, total in sums:
         cupy.cuda.Device().synchronize()
         np.testing.assert_array_equal(total.get(), np.full(4, float(rows)))
+
+
+def test_cupys_orders_are_there_before_they_are_read(stream: Any, gpu: Device) -> None:
+    """So many that a copy which nobody waits for is late once."""
+    more: dict[str, Any] = {**FIT, "validation": None, "epochs": 250, "batch_size": 50}
+    close(gpubp.train(NET, X, Y, device=gpu, **more).w, gpubp.train(NET, X, Y, device="cpu", **more).w)
+
+
+def test_cupys_next_order_is_drawn_before_costs_are_waited_for(
+    gpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def noted(name: str, function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            seen.append(name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(Loop, "order", noted("order", Loop.order))
+    monkeypatch.setattr(loop, "to_numpy", noted("costs", loop.to_numpy))
+    gpubp.train(NET, X, Y, device=gpu, **{**FIT, "validation": None, "metric": None})
+    assert seen == ["order", "order", "costs", "order", "costs", "costs"]
+
+
+def test_steps_on_cupy_are_neither_recorded_nor_told_of_numpys_threads(
+    gpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for compile in ("recorded", True):
+        with pytest.raises(ValueError, match="steps are recorded on NumPy's arrays alone"):
+            gpubp.train(NET, X, Y, device=gpu, **FIT, compile=compile)
+    monkeypatch.setattr(loop, "products_take", lambda threads, operations: 2)
+    assert gpubp.train(NET, X, Y, device=gpu, **FIT).computed == "step by step"
 
 
 def test_a_callback_on_another_stream(stream: Any, right: Any, cupy: Any, gpu: Device) -> None:

@@ -172,6 +172,46 @@ def test_cupy_waits_from_gpu_to_gpu(gpus: tuple[Device, Device]) -> None:
         np.testing.assert_array_equal(_devices.to_numpy(there), np.full((500, 250), 2.0))
 
 
+def test_cupy_waits_until_another_gpu_has_copied(gpus: tuple[Device, Device]) -> None:
+    """What one GPU still copies, the stream of the other doesn't write to."""
+    cupy, (first, second) = sys.modules["cupy"], gpus
+    streams = []
+    for gpu in gpus:
+        with gpu.current():
+            streams.append(cupy.cuda.Stream(non_blocking=True))
+    for n in range(20):
+        with first.current(), streams[0]:
+            big = cupy.full((300, 300), float(n))
+            with second.current(), streams[1]:
+                there = second.put(big)
+            big += 1.0
+            np.testing.assert_array_equal(big.get(), np.full((300, 300), n + 1.0))
+        with second.current(), streams[1]:
+            np.testing.assert_array_equal(there.get(), np.full((300, 300), float(n)))
+
+
+def test_cupys_free_memory_is_each_gpus_own(away: Device, gpus: tuple[Device, Device]) -> None:
+    """What the pool has over counts as free; given back is that of one GPU alone."""
+    cupy, (here,) = sys.modules["cupy"], set(gpus) - {away}
+
+    def free_of_the_device(gpu: Device) -> int:
+        return int(cupy.cuda.Device(gpu.native).mem_info[0])
+
+    with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
+        here.give_back()
+        away.give_back()
+        before, free = free_of_the_device(away), away.free_bytes()
+        arrays = [away.put(np.zeros(1 << 17)), here.put(np.zeros(1 << 18))]
+        assert (free_of_the_device(away), away.free_bytes()) == (before - (1 << 20), free - (1 << 20))
+        del arrays
+        assert away.free_bytes() == free
+        kept = free_of_the_device(here)
+        away.give_back()
+        assert (free_of_the_device(away), free_of_the_device(here)) == (before, kept)
+        here.give_back()
+        assert free_of_the_device(here) == kept + (1 << 21)
+
+
 def test_cupy_waits_for_the_stream_of_the_arrays_own_gpu(gpus: tuple[Device, Device]) -> None:
     """Arrays go to the host after what their own GPU's current stream does, not after that of the current GPU."""
     cupy, (first, second) = sys.modules["cupy"], gpus

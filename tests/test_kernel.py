@@ -57,6 +57,21 @@ def test_what_is_no_arithmetic_on_elements_is_left(formula: Any, words: str) -> 
         written(formula, (5,), "float64", 1, ())
 
 
+def test_a_formula_with_a_state_of_its_own_is_no_kernel_on_cupy() -> None:
+    if (reason := why_no_gpu()) is not None:
+        pytest.skip(reason)
+    place, factor = Place("cupy", "", "float64"), 2.0
+
+    def formula(xp: Any, w: Any) -> tuple[Any]:
+        return (factor * w,)
+
+    engine, w = Cupy(), place.array(np.ones(3))
+    engine.update(formula, [w], out=[w])
+    factor = 5.0
+    engine.update(formula, [w], out=[w])
+    np.testing.assert_array_equal(place.host(w), np.full(3, 10.0))
+
+
 def everything(xp: Any, a: Any, b: Any, c: float) -> tuple[Any, ...]:
     part = xp.where(a > b, xp.sqrt(xp.abs(a)), -b) ** 2 / (c + 2.0 * c)
     signs = xp.where(a > 0.0, 1.0, xp.where(a < 0.0, -1.0, a))
