@@ -16,6 +16,7 @@ from trainings import on_batch
 
 import gpubp
 from gpubp import Device, Network
+from gpubp._devices import to_numpy
 from gpubp.engines.cupy import Cupy
 from gpubp.training import loop
 from gpubp.training.loop import Loop
@@ -135,7 +136,7 @@ def test_cupys_next_order_is_drawn_before_costs_are_waited_for(
         return call
 
     monkeypatch.setattr(Loop, "order", noted("order", Loop.order))
-    monkeypatch.setattr(loop, "to_numpy", noted("costs", loop.to_numpy))
+    monkeypatch.setattr(loop, "to_numpy", noted("costs", to_numpy))
     gpubp.train(NET, X, Y, device=gpu, **{**FIT, "validation": None, "metric": None})
     assert seen == ["order", "order", "costs", "order", "costs", "costs"]
 

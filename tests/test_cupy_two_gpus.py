@@ -201,6 +201,7 @@ def test_cupys_free_memory_is_each_gpus_own(away: Device, gpus: tuple[Device, De
         here.give_back()
         away.give_back()
         before, free = free_of_the_device(away), away.free_bytes()
+        assert free is not None
         arrays = [away.put(np.zeros(1 << 17)), here.put(np.zeros(1 << 18))]
         assert (free_of_the_device(away), away.free_bytes()) == (before - (1 << 20), free - (1 << 20))
         del arrays
