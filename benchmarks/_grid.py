@@ -8,7 +8,7 @@ that precision makes it, neither more nor less. One, as the rounding of 20 steps
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
@@ -144,13 +144,18 @@ def checked(worker: Worker, case: Case, precision: str, truth: Truth) -> dict[st
         return {"left_out": str(reason)}
 
 
-def crossover(cases: Sequence[Case], rounds: int, device: str) -> dict[str, Any]:
-    """gpubp's step on the device and on the processor, compiled where it can be, by size; and where they cross."""
+def crossover(
+    cases: Sequence[Case], rounds: int, device: str, late: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
+    """gpubp's step on the device and on the processor, compiled where it can be, by size, of those begun before it is
+    late; and where they cross."""
     names = {"gpubp-gpu": device, "gpubp" if EVERY["gpubp"].absent() is None else "gpubp-plain": "cpu"}
     found = []
     with ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(name, where)) for name, where in names.items()}
         for case in cases:
+            if late():
+                break
             say(f"crossover, {case.name}: {rounds} rounds of {case.steps} steps")
             entries: Entries = {name: {} for name in names}
             timed(workers, case, "float32", rounds, entries)

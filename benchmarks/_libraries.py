@@ -77,6 +77,8 @@ class Library:
             return f"it computes in {' and '.join(self.precisions)} alone"
         if precision == "tf32" and device == "cpu":
             return "the CPU has no tf32"
+        if self.name == FLOOR and precision == "bfloat16" and find_spec("ml_dtypes") is None:
+            return "ml_dtypes is not installed: pip install ml_dtypes"
         return None
 
 

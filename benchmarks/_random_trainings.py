@@ -75,7 +75,7 @@ class Training:
     Attributes
     ----------
     rows : (n, ); batch_size and epochs are such that there are at most 5 steps
-    layout : of X in memory: "C", "F", "strided", "read-only"
+    layout : of X, Y, s and w in memory: "C", "F", "strided", "read-only"
     targets : "floats", "zeros and ones" or "bytes" (n, n_L), "labels" (n,) or "column" (n,)
     zeros : whether some elements and rows of X are 0
     weights : None, "some" or "some zero": the sample weights
@@ -145,7 +145,11 @@ class Training:
         w = self.w_scale * net.init(self.seed, dtype=self.dtype, biases="normal(scale=0.1)")
         if self.targets in ("floats", "column"):
             Y = Y.astype(self.dtype)
-        return Data(_laid_out(X.astype(self.dtype), self.layout), Y, s, w)
+        return Data(X.astype(self.dtype), Y, s, w)
+
+    def laid_out(self, xp: Any, data: Data) -> Data:
+        """A copy in this training's layout, of NumPy's or CuPy's arrays."""
+        return Data(*(a if a is None else _laid_out(xp, a, self.layout) for a in vars(data).values()))
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of ``train``, but for the data."""
@@ -171,15 +175,17 @@ def _targets(rng: Any, cost: str, kind: str, n: int, n_L: int) -> Array:
     return rng.standard_normal(shape)
 
 
-def _laid_out(X: Array, layout: str) -> Array:
-    if layout == "F":
-        return np.asfortranarray(X)
+def _laid_out(xp: Any, a: Array, layout: str) -> Array:
     if layout == "strided":
-        every = np.full((2 * X.shape[0], 2 * X.shape[1]), np.nan, X.dtype)
-        every[::2, ::-2] = X
-        return every[::2, ::-2]
-    X.flags.writeable = layout != "read-only"
-    return X
+        gap = math.nan if a.dtype.kind == "f" else 1
+        every = xp.full(tuple(2 * n for n in a.shape), gap, dtype=a.dtype)
+        view = every[(slice(None, None, 2),) * (a.ndim - 1) + (slice(None, None, -2),)]
+        view[...] = xp.asarray(a)
+        return view
+    a = xp.array(a, order="F" if layout == "F" else "C")
+    if layout == "read-only" and xp is np:  # CuPy has no such arrays
+        a.flags.writeable = False
+    return a
 
 
 def read(text: str) -> Training:

@@ -2,6 +2,10 @@
 
 ``python -m benchmarks.fuzz`` draws 20,000 that are recorded and 500 that are compiled, and exits with 1 where one of
 them isn't as step by step, printing the smallest like it that Hypothesis finds. It needs the extra ``test``.
+``--device cuda`` compares with NumPy what is computed there, from NumPy's arrays and from arrays that are there
+already: both must have the same bits. The last line printed is a SHA-256 of all weights, costs and metrics but those of
+step by step on NumPy: where another run of the same trainings, in another environment, prints the same, it had the same
+bits.
 
 When two ways agree. In float64, at most 5 steps: every weight to 1e-9 of the largest, costs and metrics to 1e-9 of
 themselves or of 1, the larger of both. In float32, one step of SGD: the same with 1e-4. A step that ends in NaN or inf
@@ -16,6 +20,7 @@ float32 1e-3) was seen in all of them, one of 2e-9 (2e-4) in 227; of 39 others, 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import multiprocessing
 import os
@@ -38,7 +43,7 @@ from hypothesis.strategies import SearchStrategy
 
 import gpubp
 from benchmarks._random_trainings import Data, Training, read, trainings
-from gpubp._devices import to_numpy
+from gpubp._devices import device, to_numpy
 from gpubp._network import Network
 from gpubp._typing import Array
 from gpubp.callbacks import TrainingState
@@ -55,6 +60,7 @@ __all__ = [
     "Way",
     "agree",
     "main",
+    "on_device",
     "search",
 ]
 
@@ -65,8 +71,8 @@ CHUNK = {"recorded": 200, "compiled": 10}  # trainings of one seed
 
 
 class Way(NamedTuple):
-    """How steps are computed: ``compile`` and ``threads`` of ``train``, how much is worked on at once, and whether
-    steps are cut into parts, which small ones aren't."""
+    """How steps are computed: ``compile`` and ``threads`` of ``train``, how much is worked on at once, whether steps
+    are cut into parts, which small ones aren't, where, and whether ``train`` is given arrays that are there already."""
 
     name: str
     compile: bool | str = False
@@ -74,6 +80,7 @@ class Way(NamedTuple):
     block: int = numpy_loops._BLOCK
     in_parts: bool = False
     device: str = "cpu"
+    there: bool = False
 
     @contextmanager
     def chosen(self) -> Iterator[dict[str, Any]]:
@@ -81,7 +88,8 @@ class Way(NamedTuple):
         bound = 0.0 if self.in_parts else math.inf
         shared = mock.patch.multiple(_threads, _SHARED_FROM=bound, _MORE_FROM=bound)
         with mock.patch.object(numpy_loops, "_BLOCK", self.block), shared:
-            yield {"compile": self.compile, "threads": self.threads, "device": self.device}
+            where = "auto" if self.there else self.device  # "auto" stays where the arrays are
+            yield {"compile": self.compile, "threads": self.threads, "device": where}
 
     @property
     def computed(self) -> str:
@@ -95,6 +103,12 @@ IN_PARTS = tuple(Way(f"compiled in parts, {n} thread(s)", True, n, in_parts=True
 WHOLE = (Way("compiled", True, 1),)
 
 
+def on_device(name: str) -> tuple[Way, ...]:
+    """Step by step on that device."""
+    one = f"step by step on {name}"
+    return Way(one, device=name), Way(f"{one}, arrays there already", device=name, there=True)
+
+
 class Mismatch(AssertionError):
     """A training that isn't as step by step."""
 
@@ -104,6 +118,11 @@ class Outcome(NamedTuple):
 
     where: tuple[Any, ...] | None
     values: dict[str, Array]
+
+    @property
+    def bits(self) -> bytes:
+        """Everything in it."""
+        return b"".join([repr(self.where).encode(), *(a.tobytes() for a in self.values.values())])
 
 
 @dataclass
@@ -115,6 +134,10 @@ class Tally:
     amplified: int = 0
     not_recorded: int = 0
     largest: float = 0.0  # difference over what is allowed, of those that agreed
+    digest: bytes = b""  # SHA-256 of the one before and of what came then
+
+    def saw(self, bits: bytes) -> None:
+        self.digest = hashlib.sha256(self.digest + bits).digest()
 
     def add(self, other: Tally) -> None:
         self.trainings += other.trainings
@@ -122,6 +145,7 @@ class Tally:
         self.amplified += other.amplified
         self.not_recorded += other.not_recorded
         self.largest = max(self.largest, other.largest)
+        self.saw(other.digest)
 
 
 class _Watcher:
@@ -164,15 +188,18 @@ def outcome(training: Training, net: Network, data: Data, way: Way, moved: Any =
         unit = 2.0 * float(np.finfo(X.dtype).eps)
         X, w = ((a * (1.0 + unit * moved.uniform(-1.0, 1.0, a.shape))).astype(a.dtype) for a in (X, w))
         options["optimizer"] = _Moved(training.optimizer, net, moved)
+    kept, home = Data(X, data.Y, data.s, w), device(way.device)
+    with home.current():
+        given = training.laid_out(home.xp if way.there else np, kept)
     watcher = (_Listener if training.watched else _Watcher)(w)
     with way.chosen() as how:
         try:
             run = gpubp.train(
                 net,
-                X,
-                data.Y,
-                sample_weight=data.s,
-                w=w,
+                given.X,
+                given.Y,
+                sample_weight=given.s,
+                w=given.w,
                 callbacks=[watcher],
                 progress=False,
                 **how,
@@ -180,10 +207,15 @@ def outcome(training: Training, net: Network, data: Data, way: Way, moved: Any =
             )
             if not run.computed.startswith(way.computed):
                 raise Mismatch(f"steps were computed otherwise: {run.computed}")
+            if run.device != home:
+                raise Mismatch(f"steps were computed elsewhere: {run.device.name}")
             where, last, history = None, run.w, run.history
         except gpubp.DivergenceError as error:
             where = (error.epoch, error.batch, error.learning_rate, str(error))
             last, history = error.w, {}
+    for a, b in zip(vars(given).values(), vars(kept).values(), strict=True):
+        if b is not None and not np.array_equal(to_numpy(a), b):
+            raise Mismatch("what was given has been changed")
     values = {"weights": to_numpy(last)}
     for name in ("cost", "metric"):
         if history and history[name] and history[name][0] is not None:
@@ -205,7 +237,6 @@ def agree(training: Training, ways: Sequence[Way], tally: Tally | None = None) -
     tally = Tally() if tally is None else tally
     net = training.net()
     data = training.data(net)
-    kept = [a if a is None else a.copy() for a in (data.X, data.Y, data.s, data.w)]
     judge = None
     found: list[Outcome] = []
     way, refused, amplified = STEP_BY_STEP, False, False
@@ -219,6 +250,7 @@ def agree(training: Training, ways: Sequence[Way], tally: Tally | None = None) -
                     raise
                 refused = True  # as per_node is
                 continue
+            tally.saw(found[-1].bits)
             worst, what = _apart(found[-1], wanted, BOUNDS[training.dtype])
             if worst > 1.0:
                 judge = judge or _Judge(training, net, data, wanted)
@@ -227,11 +259,8 @@ def agree(training: Training, ways: Sequence[Way], tally: Tally | None = None) -
             if not worst <= 1.0:
                 raise Mismatch(what)
             tally.largest = max(tally.largest, worst)
-            if way.in_parts and not _same_bits(found[0], found[-1]):
+            if (way.in_parts or way.there) and not _same_bits(found[0], found[-1]):
                 raise Mismatch(f"other bits than {ways[0].name}")
-            for was, a in zip(kept, (data.X, data.Y, data.s, data.w), strict=True):
-                if was is not None and not np.array_equal(was, a):
-                    raise Mismatch("what was given has been changed")
     except Exception as error:
         told = (
             str(error)
@@ -404,7 +433,7 @@ def run(chunks: Sequence[Chunk], workers: int) -> int:
             total=sum(chunk.examples for chunk in chunks), unit="training", file=sys.stderr, mininterval=0.5
         ) as bar,
     ):
-        results = pool.imap_unordered(_work, chunks)
+        results = pool.imap(_work, chunks)  # in order, for the digest
         left = len(chunks)
         while left:
             try:
@@ -421,7 +450,7 @@ def run(chunks: Sequence[Chunk], workers: int) -> int:
     print(
         f"{total.trainings} trainings, {wrong} chunks with a mismatch, {time.perf_counter() - start:.0f} s; "
         f"largest error {total.largest:.2g} of what is allowed; {total.amplified} amplified by rounding, "
-        f"{total.diverged} diverged, {total.not_recorded} can't be recorded"
+        f"{total.diverged} diverged, {total.not_recorded} can't be recorded\n{total.digest.hex()}"
     )
     return wrong
 
@@ -445,7 +474,7 @@ def main(given: Sequence[str] | None = None) -> int:
     recorded: tuple[Way, ...] = RECORDED
     parts, whole = (IN_PARTS, WHOLE) if find_spec("numba") and find_spec("scipy") else ((), ())
     if options.device != "cpu":
-        recorded = (Way(f"step by step on {options.device}", device=options.device),)
+        recorded = on_device(options.device)
         parts, whole = (), ()
     if options.case is not None:
         try:

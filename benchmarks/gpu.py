@@ -27,24 +27,36 @@ from benchmarks import _grid, _report
 from benchmarks._cases import CROSSOVER, GPU_GRID, GPU_SMOKE
 from benchmarks._libraries import GPU_LIBRARIES, PRECISIONS
 from benchmarks.cpu import RESULTS, add_common, begun, draw, quicker, settled, write
+from gpubp._devices import is_emulated, why_no_gpu
 
+CARD_RESULTS = RESULTS / "gpu.json"
 SECTIONS = ("steps", "crossover")
 CASES = {case.name: case for case in (*GPU_GRID, *GPU_SMOKE)}
-SAME = ("card", "versions", "rounds", "quick", "processor", "cores")  # for rows to stand in one file
+SAME = (
+    "card",
+    "emulated",
+    "versions",
+    "rounds",
+    "quick",
+    "processor",
+    "cores",
+)  # for rows to stand in one file
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write, draw; 1 if a library that is here had to be left out somewhere, 3 without the device."""
     args = parse(argv)
     try:
-        card = gpubp.device(args.device).description
+        device = gpubp.device(args.device)
     except RuntimeError as reason:
         print(f"benchmarks.gpu needs an NVIDIA GPU, or --device cpu: {reason}", file=sys.stderr)
         return 3
+    if args.emulated:
+        print("the device is emulated: these numbers are no benchmark", file=sys.stderr)
     names, results = begun(args)
     if not names:
         return 1
-    results.update(card=card, steps=[], not_reached=[])
+    results.update(card=device.description, emulated=args.emulated, steps=[], not_reached=[])
     if args.keep and args.out is not None and args.out.exists():
         keep(json.loads(args.out.read_text(encoding="utf-8")), results)
     measure(args, names, results)
@@ -79,11 +91,21 @@ def measure(args: argparse.Namespace, names: list[str], results: dict[str, Any])
             write(results, args.out)
         return args.seconds is not None and results["seconds"] >= args.seconds
 
-    if "crossover" in args.sections and "crossover" not in results:
-        sweep = [quicker(case) if args.quick else case for case in CROSSOVER]
-        some = sweep[:2] if args.device == "cpu" else sweep
-        results["crossover"] = _grid.crossover(some, args.rounds, args.device)
+    sweep = CROSSOVER[:2] if args.device == "cpu" or args.emulated else CROSSOVER
+    known_sizes = {each["case"] for each in results.get("crossover", {"cases": []})["cases"]}
+    if "crossover" in args.sections and len(known_sizes) < len(sweep):
+        some = [quicker(case) if args.quick else case for case in sweep]
+        found = _grid.crossover(some, args.rounds, args.device, late)
+        if len(found["cases"]) > len(known_sizes):
+            results["crossover"] = found
+            known_sizes = {each["case"] for each in found["cases"]}
+    sizes_not_reached = [
+        f"crossover, {case.name}"
+        for case in sweep
+        if "crossover" in args.sections and case.name not in known_sizes
+    ]
     if "steps" not in args.sections:
+        results["not_reached"] = sizes_not_reached
         late()
         return
     known = {(step["precision"], step["case"]) for step in results["steps"]}
@@ -95,7 +117,7 @@ def measure(args: argparse.Namespace, names: list[str], results: dict[str, Any])
             results["steps"].append(row)
             known.add((row["precision"], row["case"]))
         rows.close()
-    results["not_reached"] = [
+    results["not_reached"] = sizes_not_reached + [
         f"{name}, {precision}" for precision, name in wanted if (precision, name) not in known
     ]
     late()
@@ -109,7 +131,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument(
         "--cases", nargs="+", choices=CASES, metavar="CASE", help=f"{list(CASES)} (default: all, or the small "
-        "ones where the CPU stands in)",
+        "ones where the CPU stands in or the device is emulated)",
     )  # fmt: skip
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     add_common(parser, list(GPU_LIBRARIES), SECTIONS)
@@ -122,9 +144,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "full run on a GPU, else nothing is written)",
     )  # fmt: skip
     deciding = ("device", "quick", "cases", "precisions", "libraries", "sections")
-    args = settled(parser, argv, deciding, RESULTS / "gpu.json")
+    args = settled(parser, argv, deciding, CARD_RESULTS)
+    args.emulated = args.device == "cuda" and why_no_gpu() is None and is_emulated(gpubp.device("cuda"))
     if args.cases is None:
-        args.cases = [case.name for case in (GPU_SMOKE if args.device == "cpu" else GPU_GRID)]
+        small = args.device == "cpu" or args.emulated
+        args.cases = [case.name for case in (GPU_SMOKE if small else GPU_GRID)]
+    if args.emulated and args.out == CARD_RESULTS:
+        parser.error(
+            f"{CARD_RESULTS.name} is for what a card measures, and the device is emulated: give --out"
+        )
     if args.keep and args.out is None:
         parser.error("--keep needs --out, the file that holds what is kept")
     return args

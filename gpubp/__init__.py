@@ -14,7 +14,7 @@ from gpubp._devices import Device, device, devices
 from gpubp._network import Network
 from gpubp._per_node import per_node
 from gpubp.activations import Activation
-from gpubp.backprop import Chains
+from gpubp.backprop import Chains, ForwardChains
 from gpubp.costs import Cost
 from gpubp.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
 
@@ -39,6 +39,7 @@ __all__ = [
     "Device",
     "DivergenceError",
     "Explanation",
+    "ForwardChains",
     "Momentum",
     "Nesterov",
     "Network",
@@ -96,4 +97,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return [*__all__, "__version__"]

@@ -16,7 +16,7 @@ import numpy as np
 from gpubp import activations as _activations
 from gpubp import costs as _costs
 from gpubp._datasets import Standardizer
-from gpubp._devices import Device, check_alike, to_numpy
+from gpubp._devices import Device, at, check_alike, to_numpy
 from gpubp._devices import device as named_device
 from gpubp._files import open_regular, write
 from gpubp._network import Network
@@ -83,9 +83,10 @@ class Saved:
         """
         X, engine = native(X), engine_for(self.w)
         check_alike("X", X, self.w, engine, dtype=False)
-        if self.scaler is not None:
-            X = self.scaler.apply(engine.xp.astype(X, self.scaler.mean.dtype))
-        return self.net.predict(self.w, engine.xp.astype(X, self.w.dtype))
+        with at(self.w):
+            if self.scaler is not None:
+                X = self.scaler.apply(engine.xp.astype(X, self.scaler.mean.dtype))
+            return self.net.predict(self.w, engine.xp.astype(X, self.w.dtype))
 
     def classes(self, X: Array) -> Any:
         """Each row's class (B,), NumPy: its label, or its number where no labels were saved; X as for ``predict``.

@@ -29,6 +29,10 @@ class Interval:
 
 
 REALS = Interval(float("-inf"), float("inf"))
+POSITIVE = Interval(0.0, float("inf"))
+NOT_NEGATIVE = Interval(0.0, float("inf"), low_closed=True)
+OPEN_UNIT = Interval(0.0, 1.0)
+FRACTION = Interval(0.0, 1.0, low_closed=True)
 
 
 def shape_is(name: str, array: Array, wanted: tuple[int | None, ...], symbols: str, remedy: str) -> None:

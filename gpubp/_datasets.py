@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubp._devices import Device, device_of, native_device, to_numpy
+from gpubp._devices import Device, at, device_of, native_device, to_numpy
 from gpubp._numerics import dtype_kind, largest_to_square, long_mean, long_sum, native
 from gpubp._typing import Array
 from gpubp.engines import engine_for
@@ -50,7 +50,8 @@ class Standardizer:
         TypeError : X isn't float32 or float64
         """
         X = native(X)
-        xp = engine_for(X).xp
+        engine = engine_for(X)
+        xp = engine.xp
         if dtype_kind(xp, X.dtype) != "real":
             raise TypeError(f"X must be float32 or float64, got {X.dtype}: convert it with astype")
         if X.ndim != 2 or X.shape[0] < 1:
@@ -58,30 +59,33 @@ class Standardizer:
                 f"X must have shape (B, n) with B >= 1, got {tuple(X.shape)}: one example per row"
             )
         check_finite("X", X)
-        with engine_for(X).quiet():
+        with at(X), engine.quiet():
             mean = long_mean(xp, X)
             scale = xp.sqrt(long_sum(xp, (X - mean) ** 2) / X.shape[0])
-        bad = to_numpy(~(xp.isfinite(mean) & xp.isfinite(scale)))
+            bad = to_numpy(~(xp.isfinite(mean) & xp.isfinite(scale)))
         if bad.any():
             raise ValueError(
                 f"X must differ from its mean by less than {largest_to_square(X.dtype):.1e} to be squared in "
                 f"{X.dtype}, got larger numbers in column {bad.argmax()}: scale them"
             )
         # A column that differs by rounding alone is constant too.
-        level = xp.max(xp.abs(X), axis=0) * (10.0 * float(xp.finfo(X.dtype).eps))
-        return cls(mean, xp.where(scale > level, scale, xp.ones_like(scale)))
+        with at(X):
+            level = xp.max(xp.abs(X), axis=0) * (10.0 * float(xp.finfo(X.dtype).eps))
+            return cls(mean, xp.where(scale > level, scale, xp.ones_like(scale)))
 
     def apply(self, X: Array) -> Array:
         """(X - mean) / scale, of X (B, n)."""
         X = native(X)
         self._check(X)
-        return (X - self.mean) / self.scale
+        with at(X):
+            return (X - self.mean) / self.scale
 
     def invert(self, Z: Array) -> Array:
         """Z scale + mean, of Z (B, n)."""
         Z = native(Z)
         self._check(Z)
-        return Z * self.scale + self.mean
+        with at(Z):
+            return Z * self.scale + self.mean
 
     def put(self, device: Device) -> Standardizer:
         """The same on another device."""
@@ -111,8 +115,10 @@ def check_finite(name: str, array: Array) -> None:
     xp = engine_for(array).xp
     if dtype_kind(xp, array.dtype) is None and not xp.isdtype(array.dtype, "real floating"):
         return
-    bad = ~xp.isfinite(array)
-    if bool(xp.any(bad)):
+    with at(array):
+        bad = ~xp.isfinite(array)
+        found = bool(xp.any(bad))
+    if found:
         where = np.argwhere(to_numpy(bad))[0]
         place = f"row {where[0]}" + (f", column {where[1]}" if where.size > 1 else "")
         raise ValueError(f"{name} must be finite, got a NaN or inf at {place}: remove or fill it")

@@ -27,7 +27,11 @@ logger = logging.getLogger("gpubp")
 
 _PIP = "pip install 'gpubp[cuda13]' (or [cuda12] for an older driver)"
 
+EMULATED = "CuPy on the CPU (no GPU)"  # the name of the device that ci/emulate makes
 
+_ANYWHERE = nullcontext()
+_CUDA = (2, 13)  # in DLPack: a GPU's memory, and what it shares with the host
+_GPU_MEMORY = "__cuda_array_interface__"
 # by cuBLAS and its like, the runtime and the driver
 _NO_MEMORY = re.compile("_STATUS_ALLOC_FAILED|: out of memory")
 
@@ -51,21 +55,26 @@ class Device:
     def put(self, array: Any) -> Array:
         """Return ``array`` on this device, in this device's library; dtype and shape are kept.
 
-        Nothing is copied where the array is here already or where DLPack can share it.
+        Nothing is copied where the array is here already or where its memory can be shared (DLPack, and for GPUs
+        ``__cuda_array_interface__``); CuPy then writes also to what was read-only.
 
         Raises
         ------
         TypeError : what came is not an array
         MemoryError : the array doesn't fit the device's free memory
         """
-        if _is_ours(array, self):
-            return array
-        if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        if not _is_array(array):
             raise TypeError(f"put takes an array, got {type(array).__name__}: make it one with numpy.asarray")
-        if self.name.startswith("cuda"):  # needs a GPU
-            return _put_cuda(array, self)
-        host = to_numpy(array)
-        return host if self.xp is np else place(host, self.xp, self.native)
+        try:
+            return moved(array, self)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        free = self.free_bytes()
+        raise MemoryError(
+            f"{self.name} needs {_bytes(array)} for this array, and has {'less' if free is None else free} free: "
+            "put fewer rows at a time"
+        )
 
     def current(self) -> AbstractContextManager[object]:
         """While it is open, this is the GPU that CuPy computes on; nothing for other devices."""
@@ -77,8 +86,10 @@ class Device:
         """Bytes free on a GPU; None where the system doesn't say in advance."""
         if self.name.startswith("cuda"):  # needs a GPU
             cupy = _cupy()
+            pool = cupy.get_default_memory_pool()
             with cupy.cuda.Device(self.native) as current:
-                return int(current.mem_info[0]) + int(cupy.get_default_memory_pool().free_bytes())
+                free, limit = int(current.mem_info[0]) + int(pool.free_bytes()), int(pool.get_limit())
+                return min(free, limit - int(pool.used_bytes())) if limit else free
         return None
 
     def give_back(self) -> None:
@@ -120,6 +131,11 @@ def device(name: str = "auto") -> Device:
     return _cuda_device(index)  # needs a GPU
 
 
+def is_emulated(device: Device) -> bool:
+    """Whether it is no GPU, but the device on which ci/emulate runs CuPy's code on the CPU: it can't tell time."""
+    return device.description.startswith(EMULATED)
+
+
 def devices() -> tuple[Device, ...]:
     """Every device that can be used here, the CPU first."""
     found = [device("cpu")]
@@ -128,9 +144,17 @@ def devices() -> tuple[Device, ...]:
     return tuple(found)
 
 
-@cache
 def why_no_gpu(index: int = 0) -> str | None:
     """Why GPU ``index`` can't be used, or None where it can: an elementwise kernel and a product really run."""
+    try:
+        return computes(index)
+    except (MemoryError, RuntimeError) as error:
+        return f"its memory is used up: {first_line(error)}: see who uses it with nvidia-smi"
+
+
+@cache
+def computes(index: int) -> str | None:
+    """As ``why_no_gpu``, asked once; but memory that runs out is raised, as there may be some later."""
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed: {_PIP}"
     try:
@@ -143,8 +167,9 @@ def why_no_gpu(index: int = 0) -> str | None:
             right = float((a * 2 + 1).sum()) == 16.0 and float((a @ a)[1, 1]) == 11.0
         return None if right else "its arithmetic is wrong"
     except Exception as error:  # whatever CuPy, its libraries or the driver raise is the reason
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"{first}: check the driver with nvidia-smi, then {_PIP}"
+        if out_of_memory(error):
+            raise
+        return f"{first_line(error)}: check the driver with nvidia-smi, then {_PIP}"
 
 
 def cuda_versions() -> dict[str, str]:
@@ -181,9 +206,25 @@ def device_of(array: Array) -> Device:
     return Device(f"{library}:{where}", xp, f"{library} on {where}", native)
 
 
+def at(array: Array) -> AbstractContextManager[object]:
+    """While it is open, CuPy computes where ``array`` lives: by itself it would on the current device, and read the
+    others' memory from there. Nothing for other libraries."""
+    return array.device if array_api_compat.is_cupy_array(array) else _ANYWHERE
+
+
 def native_device(array: Array) -> NativeDevice:
     """The library's own device object; None while JAX traces."""
     return array_api_compat.device(array)
+
+
+def moved(array: Any, target: Device) -> Array:
+    """As ``Device.put``, but what it lacks is said in the library's own words."""
+    if _is_ours(array, target):
+        return array
+    if target.name.startswith("cuda"):  # needs a GPU
+        return _to_gpu(_shared(array), target)
+    host = to_numpy(array)
+    return host if target.xp is np else place(host, target.xp, target.native)
 
 
 def place(host: Any, xp: Namespace, native: NativeDevice = None) -> Array:
@@ -200,8 +241,11 @@ def to_numpy(array: Array) -> Any:
     """The array as NumPy, copied from its device if need be; the library calls it only where a user asked to move."""
     if isinstance(array, np.ndarray | np.generic):
         return np.asarray(array)
+    if not array_api_compat.is_array_api_obj(array):
+        array = _shared(array)
     if array_api_compat.is_cupy_array(array):  # needs a GPU
-        return _cupy().asnumpy(array)
+        with array.device:  # on its own device's current stream
+            return array.get()
     if array_api_compat.is_torch_array(array):
         return array.detach().cpu().numpy()
     try:
@@ -251,6 +295,11 @@ def out_of_memory(error: Exception) -> bool:
     return is_cuda and _NO_MEMORY.search(str(error)) is not None
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, to be quoted in a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def native_erf(xp: Namespace) -> Callable[[Array], Array] | None:
     """The library's own error function, or None where it has none (NumPy and the standard have none)."""
     own = getattr(xp, "erf", None)
@@ -286,22 +335,49 @@ def _is_ours(array: Any, place_: Device) -> bool:
     return device_of(array).name == place_.name
 
 
-def _put_cuda(array: Any, target: Device) -> Array:  # needs a GPU
+def _is_array(array: Any) -> bool:
+    return (hasattr(array, "shape") and hasattr(array, "dtype")) or hasattr(array, _GPU_MEMORY)
+
+
+def _bytes(array: Any) -> str:
+    return f"{array.nbytes} bytes" if hasattr(array, "nbytes") else "memory"
+
+
+def _shared(array: Any) -> Any:
+    """A foreign array in a GPU's memory as CuPy's, nothing copied; all else as it came."""
+    if array_api_compat.is_cupy_array(array):  # needs a GPU
+        return array
+    if hasattr(array, "__dlpack_device__"):
+        if array.__dlpack_device__()[0] not in _CUDA:
+            return array
+        foreign = array.detach() if array_api_compat.is_torch_array(array) else array  # needs a GPU
+        return _cupy().from_dlpack(foreign)  # needs a GPU
+    if hasattr(array, _GPU_MEMORY):  # needs a GPU
+        cupy = _cupy()
+        start = getattr(array, _GPU_MEMORY)["data"][0]  # 0 where there are no elements
+        own = cupy.cuda.runtime.pointerGetAttributes(start).device if start else cupy.cuda.runtime.getDevice()
+        with cupy.cuda.Device(own):
+            return cupy.asarray(array)
+    return array
+
+
+def _to_gpu(array: Any, target: Device) -> Array:  # needs a GPU
     cupy = _cupy()
     with cupy.cuda.Device(target.native):
-        # 2 is CUDA in DLPack
-        shared = hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == 2
-        if shared and not array_api_compat.is_cupy_array(array):
-            array = cupy.from_dlpack(array)
-        elif not shared:
-            array = to_numpy(array)
-        try:
-            return cupy.asarray(array)
-        except cupy.cuda.memory.OutOfMemoryError:
-            raise MemoryError(
-                f"{target.name} needs {array.nbytes} bytes for this array, and has {target.free_bytes()} free: "
-                "put fewer rows at a time"
-            ) from None
+        if not array_api_compat.is_cupy_array(array):
+            return cupy.asarray(to_numpy(array))
+        if array.device.id == target.native:
+            return array
+        # streams of two devices don't wait for each other by themselves
+        with array.device:
+            array = array if array.flags.forc else cupy.ascontiguousarray(array)
+            written = cupy.cuda.get_current_stream().record()
+        cupy.cuda.get_current_stream().wait_event(written)
+        copy = cupy.asarray(array)
+        read = cupy.cuda.get_current_stream().record()
+        with array.device:
+            cupy.cuda.get_current_stream().wait_event(read)
+        return copy
 
 
 def _library(array: Array) -> str:

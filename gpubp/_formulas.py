@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from gpubp import activations
+from gpubp._devices import at
 from gpubp._typing import Array
 from gpubp.activations import Activation
 from gpubp.engines import engine_for
@@ -174,7 +175,9 @@ def value(formula: str, **parts: Array | Activation | str) -> Array:
     """
     sigma = {name: elementwise(name, part) for name, part in parts.items() if name.startswith("sigma")}
     arrays: dict[str, Array] = {name: array for name, array in parts.items() if name not in sigma}
-    xp = engine_for(next(iter(arrays.values()))).xp
+    like = next(iter(arrays.values()))
+    engine = engine_for(like)
+    xp = engine.xp
     shape(formula, {name: (str(a.shape[0]), str(a.shape[1])) for name, a in arrays.items()})
 
     def of(tree: Any) -> Any:
@@ -198,14 +201,13 @@ def value(formula: str, **parts: Array | Activation | str) -> Array:
                 return given(name, sigma, formula).value(xp, of(a))
             case ("slope", name, a):
                 part, p = given(name, sigma, formula), of(a)
-                return (
-                    xp.ones_like(p) if part.derivative is None else part.derivative(xp, p, part.value(xp, p))
-                )
+                return engine.pull_back(part, p, part.value(xp, p), xp.ones_like(p))
         a, b = of(tree[1]), of(tree[2])
         scales = any(isinstance(factor, float) or factor.shape == (1, 1) for factor in (a, b))
         return a * b if scales else a @ b
 
-    return of(_read(formula))
+    with at(like):
+        return of(_read(formula))
 
 
 def elementwise(name: str, part: Any) -> Activation:

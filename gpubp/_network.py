@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from gpubp import activations, backprop, costs, initializers
 from gpubp._checks import shape_is, whole_number
-from gpubp._devices import check_alike, place
+from gpubp._devices import at, check_alike, place
 from gpubp._devices import device as named_device
 from gpubp._layout import Layout
 from gpubp._numerics import dtype_kind, native
 from gpubp._per_node import PerNode
-from gpubp._typing import Array, Namespace, NativeDevice
+from gpubp._typing import Array, Biases, Namespace, NativeDevice
 from gpubp.activations import Activation
-from gpubp.backprop import Chains
+from gpubp.backprop import Chains, ForwardChains
 from gpubp.costs import Cost
 from gpubp.engines import Generic, engine_for
 from gpubp.initializers import Initializer
 
-__all__ = ["Network"]
+__all__ = ["Network", "is_network"]
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Network:
+class Network(typing.Generic[Biases]):
     """A feedforward network of nodes j = 0..L with ``sizes`` (n_0, ..., n_L): what to compute, without the weights.
 
     Parameters
@@ -61,6 +63,27 @@ class Network:
     cost_function: Cost
     bias: bool
 
+    @overload
+    def __init__(
+        self: Network[None],
+        sizes: Sequence[int],
+        hidden: str | Activation | Sequence[str | Activation] = ...,
+        output: str | Activation | None = ...,
+        input: str | Activation = ...,
+        cost: str | Cost = ...,
+        *,
+        bias: Literal[False],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Network[Any],
+        sizes: Sequence[int],
+        hidden: str | Activation | Sequence[str | Activation] = ...,
+        output: str | Activation | None = ...,
+        input: str | Activation = ...,
+        cost: str | Cost = ...,
+        bias: bool = ...,
+    ) -> None: ...
     def __init__(
         self,
         sizes: Sequence[int],
@@ -188,7 +211,7 @@ class Network:
             return named_device(device).put(w)
         return place(w, xp, None if isinstance(device, str) and device == "cpu" else device)
 
-    def layers(self, w: Array) -> list[tuple[Array, Array | None]]:
+    def layers(self, w: Array) -> list[tuple[Array, Biases]]:
         """[(W_0, b_0), ...]: W_i (n_{i+1}, n_i), b_i (n_{i+1},) or None without biases; writable views of w on NumPy,
         CuPy and PyTorch, copies on JAX.
 
@@ -230,9 +253,10 @@ class Network:
                 str(shape),
                 "rows are outputs, columns are inputs" if k < L else "one an output",
             )
-        return engine.join(parts)
+        with at(parts[0]):
+            return engine.join(parts)
 
-    def forward(self, w: Array, x: Array) -> Chains:
+    def forward(self, w: Array, x: Array) -> ForwardChains:
         """The forward chains p and q of x (B, n_0); p[0] is x itself.
 
         Raises
@@ -243,11 +267,11 @@ class Network:
         """
         w, x = native(w), native(x)
         engine = self._check(w, x)
-        with engine.quiet():
+        with at(w), engine.quiet():
             p, q = zip(*backprop.forward(self, engine, self.layout.views(w), x), strict=True)
-        return Chains(p, q)
+        return ForwardChains(p, q)
 
-    def collapse(self, w: Array) -> tuple[Array, Array | None]:
+    def collapse(self, w: Array) -> tuple[Array, Biases]:
         """(W_c, b_c): the one matrix (n_L, n_0) that a linear network equals, W_{L-1} ... W_0, and its bias (n_L,) or
         None (article, sections I and III).
 
@@ -263,18 +287,19 @@ class Network:
                     f"collapse needs a linear network, every sigma_j the identity, got {sigma.name!r} at j = {j}: "
                     "only without it is the network one matrix"
                 )
-        return backprop.collapsed(engine, self.layout.views(w))
+        with at(w):
+            return backprop.collapsed(engine, self.layout.views(w))
 
     def predict(self, w: Array, x: Array) -> Array:
         """q_L, (B, n_L), of x (B, n_0). Raises as ``forward`` does."""
         w, x = native(w), native(x)
         engine = self._check(w, x)
-        with engine.quiet():
+        with at(w), engine.quiet():
             return backprop.predict(self, engine, self.layout.views(w), x)
 
     def backward(
         self, w: Array, x: Array, y: Array, *, sample_weight: Array | None = None, reduction: str = "mean"
-    ) -> Chains:
+    ) -> Chains[Biases]:
         """Both chains of a batch, its cost C and gradient.
 
         Parameters
@@ -296,7 +321,7 @@ class Network:
         """
         w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
-        with engine.quiet():
+        with at(w), engine.quiet():
             return backprop.chains(self, engine, w, x, y, sample_weight, reduction)
 
     def cost(
@@ -305,7 +330,7 @@ class Network:
         """C, 0-d, on the device; arguments as for ``backward``."""
         w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction)
-        with engine.quiet():
+        with at(w), engine.quiet():
             return backprop.batch_cost(self, engine, w, x, y, sample_weight, reduction)[0]
 
     def gradient(
@@ -320,7 +345,7 @@ class Network:
         """(C, dC/dw), keeping less than ``backward`` does; arguments as there."""
         w, x, y, sample_weight = map(native, (w, x, y, sample_weight))
         engine = self._check_batch(w, x, y, sample_weight, reduction, real=True)
-        with engine.quiet():
+        with at(w), engine.quiet():
             C, g, _ = backprop.cost_and_gradient(self, engine, w, x, y, sample_weight, reduction)
         return C, g
 
@@ -394,6 +419,14 @@ class Network:
                 f"(B, n_L) with B = {B}, n_L = {n_L}{labels}",
                 "one row of targets an example",
             )
+
+
+def is_network(net: Any) -> None:
+    """Refuse what isn't a network."""
+    if not isinstance(net, Network):
+        raise TypeError(
+            f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
+        )
 
 
 def _check_nodes(sizes: tuple[int, ...], sigma: tuple[Activation, ...]) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from inspect import signature
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _CALL = re.compile(r"(\w+)(?:\((.*)\))?")
@@ -60,6 +60,23 @@ class Catalogue(Generic[T]):
                 wanted = f"takes the numbers {', '.join(takes)}" if takes else "takes no numbers"
                 raise ValueError(f"{self.kind} {spec!r} can't be read: {factory.__name__} {wanted}") from None
         return numbers
+
+
+class BuiltIn:
+    """A part of the library's own: its name says all of it, so that it is compared and pickled by it. Checked by the
+    tests instead of when made."""
+
+    name: str
+    get: Callable[[str], Any]  # of its catalogue, for pickle
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        return self.get, (self.name,)
 
 
 def spelled(name: str, **numbers: float) -> str:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 # The Array API standard has no typed protocol that every library meets; these names say what is meant.
 Array: TypeAlias = Any
 Namespace: TypeAlias = Any
 NativeDevice: TypeAlias = Any
 Formula: TypeAlias = Callable[..., Any]
+
+# What stands in the place of biases: arrays, or None without them. A network of which nothing is said may have them;
+# a default is known to Python 3.13, and to type checkers from typing_extensions, which need not be installed.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Biases = TypeVar("Biases", default=Any)
+else:
+    from typing import TypeVar
+
+    Biases = TypeVar("Biases")
 
 
 class Sigma(Protocol):

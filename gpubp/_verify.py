@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gpubp._checks import whole_number
-from gpubp._devices import device_of, to_numpy
-from gpubp._network import Network
+from gpubp._devices import at, device_of, to_numpy
+from gpubp._network import Network, is_network
 from gpubp._typing import Array
 from gpubp.backprop import Chains
 from gpubp.engines import engine_for
@@ -81,10 +81,7 @@ def check_gradient(
         analytic
     TypeError : arrays whose library has no float64 here
     """
-    if not isinstance(net, Network):
-        raise TypeError(
-            f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
-        )
+    is_network(net)
     whole_number("seed", seed, least=0)
     for name, array in {"w": w, "x": x, "y": y, "sample_weight": sample_weight}.items():
         if array is not None and engine_for(array) and not np.isfinite(to_numpy(array)).all():
@@ -98,10 +95,11 @@ def check_gradient(
     if method == "auto":
         method = "complex" if net.analytic else "central"
     _check_classes(net, y)
-    report = _compared(net, w, x, y, sample_weight, method, seed)
-    if report.passed or method == "complex" or not math.isfinite(report.worst):
-        return report
-    return _compared(net, _beside(w, seed), x, y, sample_weight, method, seed)
+    with at(w):
+        report = _compared(net, w, x, y, sample_weight, method, seed)
+        if report.passed or method == "complex" or not math.isfinite(report.worst):
+            return report
+        return _compared(net, _beside(w, seed), x, y, sample_weight, method, seed)
 
 
 def central_gradient(net: Network, w: Array, x: Array, y: Array) -> Any:
@@ -144,7 +142,6 @@ def _errors(a: Any, b: Any, rounding: Any, gate: float) -> Any:
 def _noise(net: Network, w: Array, chains: Chains) -> Any:
     """For each weight, what rounding can do to its derivative, in units of the last place: it is a sum of Delta' q over
     examples that may cancel, where the output's Delta is itself a difference of q and y that may."""
-    assert chains.Delta is not None
     Delta, q = (
         [np.abs(to_numpy(node)).astype(np.float64) for node in part] for part in (chains.Delta, chains.q)
     )
@@ -160,9 +157,7 @@ def _noise(net: Network, w: Array, chains: Chains) -> Any:
 
 def _cost_size(chains: Chains) -> float:
     """The size of the numbers that a cost is made of: a cross-entropy near 0 is a difference of p_L's size."""
-    p_L: Any = chains.p[-1]
-    cost: Any = chains.cost
-    return abs(float(cost)) + float(np.mean(np.max(np.abs(to_numpy(p_L)), axis=1)))
+    return abs(float(chains.cost)) + float(np.mean(np.max(np.abs(to_numpy(chains.p[-1])), axis=1)))
 
 
 def _beside(w: Array, seed: int) -> Array:

@@ -7,7 +7,6 @@ for complex p. All are finite and right at +-1e4, but ``exp``, which overflows t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from gpubp._checks import REALS, Interval, real_number
 from gpubp._devices import native_erf
 from gpubp._numerics import central_differences, erf, log1p, real
-from gpubp._registry import Catalogue, spelled
+from gpubp._registry import BuiltIn, Catalogue, spelled
 from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [
@@ -39,6 +38,10 @@ __all__ = [
     "softsign",
     "tanh",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @dataclass(frozen=True)
@@ -195,17 +198,8 @@ def get(activation: str | Activation) -> Activation:
     )
 
 
-class _BuiltIn(Activation):
-    """Checked by the tests instead of when made; its name says all of it, so that it is compared and pickled by it."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BuiltIn) and self.name == other.name
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def __reduce__(self) -> tuple[Callable[[str], Activation], tuple[str]]:
-        return get, (self.name,)
+class _BuiltIn(BuiltIn, Activation):
+    get = staticmethod(get)
 
 
 def _built_in(name: str, value: Formula, derivative: Formula | None = None, **more: Any) -> Activation:

@@ -13,16 +13,18 @@ biases, and counts Delta from the output: its Delta_k is Delta[L-k] here. Nothin
 
 from __future__ import annotations
 
+import typing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from gpubp._devices import native_device
-from gpubp._typing import Array, Net
+from gpubp._typing import Array, Biases, Net
 from gpubp.engines import Generic
 
 __all__ = [
     "Chains",
+    "ForwardChains",
     "Workspace",
     "backward",
     "batch_cost",
@@ -38,25 +40,36 @@ __all__ = [
     "targets",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Layers: TypeAlias = tuple[Sequence[Array], Sequence[Array]]
 Room: TypeAlias = Callable[[str, int, int, int], Array | None]
 
 
-class Chains(NamedTuple):
+class ForwardChains(NamedTuple):
+    """The forward chains of a batch, ``p`` and ``q``: one (B, n_j) array for each node j = 0..L; a pytree."""
+
+    p: tuple[Array, ...]
+    q: tuple[Array, ...]
+
+
+class Chains(NamedTuple, typing.Generic[Biases]):
     """Forward and backward chains of a batch: plain arrays, the caller's to keep, and a pytree.
 
     ``p``, ``q``, ``Delta``: one (B, n_j) array for each node j = 0..L. ``cost``: C, 0-d. ``gradient``: dC/dw,
-    (n_weights,). ``dW``, ``db``: its parts, one for each layer; ``db`` is None without biases. What ``forward`` does
-    not compute is None.
+    (n_weights,). ``dW``, ``db``: its parts, one for each layer; ``db`` is None without biases.
     """
 
     p: tuple[Array, ...]
     q: tuple[Array, ...]
-    Delta: tuple[Array, ...] | None = None
-    cost: Array | None = None
-    gradient: Array | None = None
-    dW: tuple[Array, ...] | None = None
-    db: tuple[Array, ...] | None = None
+    Delta: tuple[Array, ...]
+    cost: Array
+    gradient: Array
+    dW: tuple[Array, ...]
+    db: Biases  # a tuple of arrays with biases
 
 
 class Workspace:
@@ -114,7 +127,7 @@ def _last(nodes: Iterator[tuple[Array, Array]]) -> tuple[Array, Array]:
     return deque(nodes, maxlen=1)[0]
 
 
-def collapsed(engine: Generic, layers: Layers) -> tuple[Array, Array | None]:
+def collapsed(engine: Generic, layers: Layers) -> tuple[Array, Any]:
     """(W_c, b_c) of a linear network, whose layers are one: W_{L-1} ... W_0, and None without biases."""
     W_c, b_c = (None if part[0] is None else engine.xp.asarray(part[0], copy=True) for part in layers)
     for W, b in zip(*(part[1:] for part in layers), strict=True):

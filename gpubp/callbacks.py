@@ -17,6 +17,10 @@ from gpubp._typing import Array
 __all__ = ["ProgressBar", "TrainingState"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass
 class TrainingState:
     """Where a run stands.

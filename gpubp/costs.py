@@ -10,15 +10,15 @@ logarithm of a rounded 0 or 1 is taken, and it owns the output's Delta.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpubp._checks import REALS, Interval, real_number
+from gpubp import activations
+from gpubp._checks import NOT_NEGATIVE, OPEN_UNIT, POSITIVE, REALS, Interval, real_number
 from gpubp._numerics import central_differences, log1p, real, sign
-from gpubp._registry import Catalogue, spelled
+from gpubp._registry import BuiltIn, Catalogue, spelled
 from gpubp._typing import Array, Formula, Namespace
 
 __all__ = [
@@ -36,6 +36,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class Partner(NamedTuple):
     """The output activation a cost is made for, and both together as functions of p."""
 
@@ -44,7 +48,6 @@ class Partner(NamedTuple):
     Delta: Formula | None = None  # Delta(xp, q, y) -> dC/dp, (B, n)
 
 
-_COUNTS = Interval(0.0, math.inf, low_closed=True)
 _NO_PARTNER = Partner("identity")
 
 
@@ -60,10 +63,15 @@ class Cost:
     analytic : the formula also holds for complex q
     check_at : arrays (q, y) of shape (B, n) where the derivative is compared with central differences when the
         object is made; by default drawn from (0.1, 0.9)
+    domain, targets : where predictions and targets must lie: (low, high), ends left out, or an Interval
+    partner : the output activation that a network takes where none is given, and where the partner has formulas, value
+        and Delta from p in one piece, which are compared with the cost's own
+    labels : whether targets may be integer classes (B,)
 
     Raises
     ------
-    ValueError : the derivative disagrees with differences, a shape or dtype is wrong, or rows are mixed
+    ValueError : the derivative disagrees with differences, a shape or dtype is wrong, or rows are mixed; the partner's
+        formulas disagree with the cost's
     """
 
     value: Formula
@@ -71,18 +79,33 @@ class Cost:
     name: str
     analytic: bool = False
     check_at: Any = None
-    domain: Interval = REALS  # of predictions
+    domain: Interval = REALS
     targets: Interval = REALS
     partner: Partner = _NO_PARTNER
     labels: bool = False
 
     def __init__(
-        self, value: Formula, derivative: Formula, *, name: str, analytic: bool = False, check_at: Any = None
+        self,
+        value: Formula,
+        derivative: Formula,
+        *,
+        name: str,
+        analytic: bool = False,
+        check_at: Any = None,
+        domain: tuple[float, float] | Interval = REALS,
+        targets: tuple[float, float] | Interval = REALS,
+        partner: Partner = _NO_PARTNER,
+        labels: bool = False,
     ) -> None:
+        domain, targets = (
+            part if isinstance(part, Interval) else Interval(*part) for part in (domain, targets)
+        )
         given = locals()
-        for field in ("value", "derivative", "name", "analytic"):
+        for field in ("value", "derivative", "name", "analytic", "domain", "targets", "partner", "labels"):
             object.__setattr__(self, field, given[field])
         _check(self, check_at)
+        if (partner.value, partner.Delta) != (None, None):
+            _check_partner(self, partner)
 
     def __repr__(self) -> str:
         return f"<cost {self.name}>"
@@ -115,6 +138,30 @@ def _check(cost: Cost, check_at: Any) -> None:
         )
 
 
+def _check_partner(cost: Cost, partner: Partner) -> None:
+    if partner.value is None or partner.Delta is None:
+        raise ValueError(
+            f"the partner of cost {cost.name!r} needs both value and Delta, got one: give the other"
+        )
+    sigma = activations.get(partner.activation)
+    rng = np.random.default_rng(0)
+    p, y = rng.uniform(0.1, 0.9, (2, 7, 3))
+    q = sigma.value(np, p)
+    pairs = {
+        "value": (partner.value(np, p, q, y), cost.value(np, q, y)),
+        "Delta": (
+            partner.Delta(np, q, y),
+            central_differences(lambda p: cost.value(np, sigma.value(np, p), y), p),
+        ),
+    }
+    for what, (ours, theirs) in pairs.items():
+        if np.shape(ours) != theirs.shape or not np.allclose(ours, theirs, rtol=1e-6, atol=1e-6):
+            raise ValueError(
+                f"the partner's {what} of cost {cost.name!r} must be the cost's after {sigma.name!r}, got other "
+                f"numbers: mend the {what}, with no 1/B in it"
+            )
+
+
 _catalogue: Catalogue[Cost] = Catalogue("cost")
 names = _catalogue.names
 
@@ -132,21 +179,12 @@ def get(cost: str | Cost) -> Cost:
     )
 
 
-class _BuiltIn(Cost):
-    """Checked by the tests instead of when made; its name says all of it, so that it is compared and pickled by it."""
+class _BuiltIn(BuiltIn, Cost):
+    get = staticmethod(get)
 
     def __init__(self, name: str, value: Formula, derivative: Formula, **more: Any) -> None:
         for field, given in {"name": name, "value": value, "derivative": derivative, **more}.items():
             object.__setattr__(self, field, given)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BuiltIn) and self.name == other.name
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def __reduce__(self) -> tuple[Callable[[str], Cost], tuple[str]]:
-        return get, (self.name,)
 
 
 def _half(xp: Namespace, e: Array) -> Array:
@@ -170,7 +208,7 @@ def absolute_error() -> Cost:
 @_catalogue.add
 def huber(delta: float = 1.0) -> Cost:
     """c = sum_k e^2/2 where abs(e) <= ``delta``, else ``delta`` (abs(e) - ``delta``/2); e = q_k - y_k (Huber 1964)."""
-    delta = real_number("delta", delta, Interval(0.0, math.inf))
+    delta = real_number("delta", delta, POSITIVE)
 
     def value(xp: Namespace, q: Array, y: Array) -> Array:
         size = xp.abs(q - y)
@@ -186,7 +224,7 @@ def huber(delta: float = 1.0) -> Cost:
 def quantile(tau: float = 0.5) -> Cost:
     """c = sum_k max(``tau`` e, (``tau`` - 1) e), e = y_k - q_k: q becomes the ``tau``-quantile of y (Koenker & Bassett
     1978); its derivative at 0 is taken as 0."""
-    tau = real_number("tau", tau, Interval(0.0, 1.0))
+    tau = real_number("tau", tau, OPEN_UNIT)
 
     def value(xp: Namespace, q: Array, y: Array) -> Array:
         e = y - q
@@ -223,7 +261,7 @@ def cross_entropy() -> Cost:
         lambda xp, q, y: -_y_over_q(xp, q, y),
         analytic=True,
         domain=Interval(0.0, 1.0, high_closed=True),
-        targets=_COUNTS,
+        targets=NOT_NEGATIVE,
         labels=True,
         partner=Partner(
             "softmax",
@@ -263,7 +301,7 @@ def poisson() -> Cost:
         lambda xp, q, y: xp.sum(q - _y_log_q(xp, q, y), axis=1),
         lambda xp, q, y: 1.0 - _y_over_q(xp, q, y),
         analytic=True,
-        domain=Interval(0.0, math.inf),
-        targets=_COUNTS,
+        domain=POSITIVE,
+        targets=NOT_NEGATIVE,
         partner=Partner("exp", lambda xp, p, q, y: xp.sum(q - y * p, axis=1), lambda xp, q, y: q - y),
     )

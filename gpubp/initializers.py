@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gpubp._checks import REALS, Interval, real_number
+from gpubp._checks import NOT_NEGATIVE, REALS, real_number
 from gpubp._registry import Catalogue
 
 __all__ = [
@@ -31,6 +31,11 @@ __all__ = [
     "orthogonal",
     "zeros",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # Quoted: naming it would import numpy.random.
 Initializer: TypeAlias = Callable[["np.random.Generator", tuple[int, ...], int, int], Any]
@@ -134,7 +139,7 @@ def lecun_normal() -> Initializer:
 @_catalogue.add
 def normal(scale: float = 1.0) -> Initializer:
     """Normal, standard deviation ``scale``."""
-    scale = real_number("scale", scale, Interval(0.0, math.inf, low_closed=True))
+    scale = real_number("scale", scale, NOT_NEGATIVE)
     return _with_variance(lambda n_in, n_out: scale * scale, uniform=False)
 
 

@@ -32,7 +32,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gpubp._devices import native_device, place, to_numpy
+from gpubp._devices import at, native_device, place, to_numpy
 from gpubp._formulas import SCALAR, Shape, activation_names, elementwise, given, shape, shown, value
 from gpubp._numerics import central_differences, complex_step
 from gpubp._typing import Array, Namespace, NativeDevice
@@ -49,6 +49,10 @@ __all__ = [
     "shape",
     "value",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @dataclass(frozen=True)
@@ -327,7 +331,9 @@ def index_sum(term: str, free: str = "", **arrays: Array) -> Array:
             raise ValueError(
                 f"the range of {index} in {term!r} must be an array's, got none: let it stand at one"
             )
-    return _summed(factors, kept, arrays, sizes)
+    like = next(iter(arrays.values()))
+    with at(like):
+        return _summed(factors, kept, arrays, sizes)
 
 
 def _ranges(

@@ -6,13 +6,13 @@ arrays, in blocks that stay in cache) is the engine's business. t counts steps f
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
-from gpubp._checks import Interval, real_number
+from gpubp._checks import FRACTION, NOT_NEGATIVE, real_number
+from gpubp._devices import at
 from gpubp._registry import Catalogue
 from gpubp._typing import Array, Namespace
 from gpubp.engines import Generic, engine_for
@@ -20,8 +20,14 @@ from gpubp.schedules import Schedule, rate_at
 
 __all__ = ["SGD", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "RMSprop", "State", "get", "names"]
 
-_NOT_NEGATIVE = Interval(0.0, math.inf, low_closed=True)
-_FRACTION = Interval(0.0, 1.0, low_closed=True)
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _fraction(default: float) -> Any:
+    """A number of an optimizer that must lie in [0, 1)."""
+    return field(default=default, metadata={"inside": FRACTION})
 
 
 class State(NamedTuple):
@@ -35,7 +41,8 @@ class State(NamedTuple):
 class Optimizer:
     """A formula for one step. To make another, give ``slots``, ``numbers`` and ``formula``.
 
-    ``learning_rate`` is a number or ``schedule(step)``, step = 0, 1, ...
+    ``learning_rate`` is a number or ``schedule(step)``, step = 0, 1, ... Other numbers must be at least 0, or lie in
+    the ``Interval`` of their field's ``metadata["inside"]``.
 
     Raises
     ------
@@ -47,17 +54,18 @@ class Optimizer:
     learning_rate: float | Schedule = 0.01
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for number in fields(self):
+            value = getattr(self, number.name)
             if not callable(value):
-                inside = _FRACTION if field.name.startswith(("beta", "decay", "momentum")) else _NOT_NEGATIVE
+                inside = number.metadata.get("inside", NOT_NEGATIVE)
                 # a Python number: NumPy's float64 would turn float32 weights into float64 ones
-                object.__setattr__(self, field.name, real_number(field.name, value, inside))
+                object.__setattr__(self, number.name, real_number(number.name, value, inside))
 
     def init(self, w: Array) -> State:
         """The state before the first step."""
         xp = engine_for(w).xp
-        return State(0, tuple(xp.zeros_like(w) for _ in range(self.slots)))
+        with at(w):
+            return State(0, tuple(xp.zeros_like(w) for _ in range(self.slots)))
 
     def step(
         self, w: Array, g: Array, state: State, *, overwrite: bool = False, engine: Generic | None = None
@@ -68,7 +76,10 @@ class Optimizer:
         for w's library.
         """
         eta, t = rate_at(self.learning_rate, state.steps), state.steps + 1
-        new_w, *slots = self.descend(engine or engine_for(w), w, g, state.slots, eta, t, overwrite=overwrite)
+        with at(w):
+            new_w, *slots = self.descend(
+                engine or engine_for(w), w, g, state.slots, eta, t, overwrite=overwrite
+            )
         return new_w, State(t, tuple(slots))
 
     def descend(
@@ -135,7 +146,7 @@ class Momentum(Optimizer):
     inside v, which is the same while eta is constant."""
 
     slots: ClassVar[int] = 1
-    momentum: float = 0.9
+    momentum: float = _fraction(0.9)
 
     def numbers(self, eta: float, t: int) -> tuple[float, ...]:
         return eta, self.momentum
@@ -165,7 +176,7 @@ class RMSprop(Optimizer):
 
     slots: ClassVar[int] = 1
     learning_rate: float | Schedule = 1e-3
-    decay: float = 0.9
+    decay: float = _fraction(0.9)
     epsilon: float = 1e-8
 
     def numbers(self, eta: float, t: int) -> tuple[float, ...]:
@@ -187,8 +198,8 @@ class Adam(Optimizer):
 
     slots: ClassVar[int] = 2
     learning_rate: float | Schedule = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: float = _fraction(0.9)
+    beta2: float = _fraction(0.999)
     epsilon: float = 1e-8
 
     def numbers(self, eta: float, t: int) -> tuple[float, ...]:

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gpubp._checks import Interval, real_number, whole_number
+from gpubp._checks import NOT_NEGATIVE, POSITIVE, real_number, whole_number
 
 __all__ = ["Constant", "Cosine", "InverseScaling", "Schedule", "StepDecay", "WarmUp", "rate_at"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Schedule: TypeAlias = Callable[[int], float]
-_POSITIVE = Interval(0.0, math.inf)
-_NOT_NEGATIVE = Interval(0.0, math.inf, low_closed=True)
 
 
 def rate_at(learning_rate: float | Schedule, step: int) -> float:
@@ -28,7 +31,7 @@ class Constant:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        real_number("learning_rate", self.learning_rate, _NOT_NEGATIVE)
+        real_number("learning_rate", self.learning_rate, NOT_NEGATIVE)
 
     def __call__(self, step: int) -> float:
         return self.learning_rate
@@ -43,9 +46,9 @@ class StepDecay:
     factor: float = 0.5
 
     def __post_init__(self) -> None:
-        real_number("learning_rate", self.learning_rate, _NOT_NEGATIVE)
+        real_number("learning_rate", self.learning_rate, NOT_NEGATIVE)
         whole_number("every", self.every)
-        real_number("factor", self.factor, _POSITIVE)
+        real_number("factor", self.factor, POSITIVE)
 
     def __call__(self, step: int) -> float:
         return self.learning_rate * self.factor ** (step // self.every)
@@ -61,9 +64,9 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        real_number("learning_rate", self.learning_rate, _NOT_NEGATIVE)
+        real_number("learning_rate", self.learning_rate, NOT_NEGATIVE)
         whole_number("steps", self.steps)
-        real_number("final", self.final, _NOT_NEGATIVE)
+        real_number("final", self.final, NOT_NEGATIVE)
 
     def __call__(self, step: int) -> float:
         way = min(step / self.steps, 1.0)
@@ -80,7 +83,7 @@ class WarmUp:
     def __post_init__(self) -> None:
         whole_number("steps", self.steps)
         if not callable(self.after):
-            real_number("after", self.after, _NOT_NEGATIVE)
+            real_number("after", self.after, NOT_NEGATIVE)
 
     def __call__(self, step: int) -> float:
         if step < self.steps:
@@ -96,8 +99,8 @@ class InverseScaling:
     power: float = 0.5
 
     def __post_init__(self) -> None:
-        real_number("learning_rate", self.learning_rate, _NOT_NEGATIVE)
-        real_number("power", self.power, _NOT_NEGATIVE)
+        real_number("learning_rate", self.learning_rate, NOT_NEGATIVE)
+        real_number("power", self.power, NOT_NEGATIVE)
 
     def __call__(self, step: int) -> float:
         return self.learning_rate / math.pow(step + 1, self.power)

@@ -11,6 +11,7 @@ import checker
 import numpy as np
 import pytest
 
+import gpubp
 from gpubp._devices import why_no_gpu
 from gpubp._typing import Array, Namespace, NativeDevice
 from gpubp.recording.recorded import Recorded
@@ -136,6 +137,22 @@ def place64(request: pytest.FixtureRequest) -> Place:
 def buffered(request: pytest.FixtureRequest) -> Place:
     """Every place whose engine writes into buffers."""
     return _ready(request.param)
+
+
+@pytest.fixture
+def gpu() -> gpubp.Device:
+    """The first GPU."""
+    if (reason := why_no_gpu()) is not None:
+        pytest.skip(reason)
+    return gpubp.device("cuda:0")
+
+
+@pytest.fixture
+def gpus(gpu: gpubp.Device) -> tuple[gpubp.Device, gpubp.Device]:
+    """Two of them."""
+    if (reason := why_no_gpu(1)) is not None:
+        pytest.skip(f"two GPUs are needed: {reason}")
+    return gpu, gpubp.device("cuda:1")
 
 
 @pytest.fixture

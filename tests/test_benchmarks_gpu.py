@@ -19,10 +19,10 @@ import pytest
 from conftest import library
 
 from benchmarks import _floor, _gpubp, _grid, _report, cpu, gpu
-from benchmarks._cases import EXACT, GPU_GRID, GPU_SMOKE, Case, flat
+from benchmarks._cases import CROSSOVER, EXACT, GPU_GRID, GPU_SMOKE, Case, flat
 from benchmarks._libraries import EVERY, FLOOR, GPU_LIBRARIES, LIBRARIES, PRECISIONS
 from benchmarks._worker import environment, steering
-from gpubp._devices import why_no_gpu
+from gpubp._devices import EMULATED, why_no_gpu
 from gpubp.engines.numpy import Numpy
 
 SMALL = GPU_SMOKE[0]
@@ -100,6 +100,38 @@ def test_it_ends_in_time_and_says_what_is_missing(tmp_path: Path, capsys: pytest
     assert found["steps"] == []
     assert found["not_reached"] == [f"{case.name}, float32" for case in GPU_SMOKE]
     assert f"{SMALL.name}, float32: the time given was over" in capsys.readouterr().out
+    assert gpu.main([*STAND_IN, "--sections", "crossover", "--out", str(out), "--seconds", "0"]) == 0
+    found = json.loads(out.read_text())
+    assert "crossover" not in found
+    assert found["not_reached"] == [f"crossover, {case.name}" for case in CROSSOVER[:2]]
+
+
+def test_an_emulated_device_is_given_small_networks_and_no_card_s_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "why_no_gpu", lambda: None)
+    for description, cases in (
+        (f"{EMULATED}, 4 GiB, CuPy", GPU_SMOKE),
+        ("NVIDIA H100, 80 GiB, CuPy", GPU_GRID),
+    ):
+        found = SimpleNamespace(description=description)
+        monkeypatch.setattr("gpubp.device", lambda name, found=found: found)
+        args = gpu.parse(["--out", "other.json"])
+        assert args.emulated == (cases is GPU_SMOKE)
+        assert args.cases == [case.name for case in cases]
+    assert gpu.parse([]).out == gpu.CARD_RESULTS
+    monkeypatch.setattr(gpu, "is_emulated", lambda device: True)
+    with pytest.raises(SystemExit):
+        gpu.parse([])
+    assert "gpu.json is for what a card measures, and the device is emulated" in capsys.readouterr().err
+
+
+def test_the_floor_says_what_it_needs_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks._libraries.find_spec", lambda name: None)
+    assert EVERY[FLOOR].lacks("bfloat16", "cuda") == "ml_dtypes is not installed: pip install ml_dtypes"
+    assert EVERY[FLOOR].lacks("float32", "cuda") is None
+    monkeypatch.setattr("benchmarks._libraries.find_spec", lambda name: name)
+    assert EVERY[FLOOR].lacks("bfloat16", "cuda") is None
 
 
 def test_without_a_gpu_it_refuses_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,6 +335,7 @@ def test_ci_gpu_takes_the_benchmark_into_its_report(monkeypatch: pytest.MonkeyPa
     command = module_from_spec(spec)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     loader.exec_module(command)
-    found = command.benchmark(60.0, *STAND_IN, "--sections", "crossover")
+    found, whole = command.benchmark(60.0, *STAND_IN, "--sections", "crossover")
+    assert whole
     assert len(found["crossover"]["cases"]) == 2
-    assert command.benchmark(60.0, "--device", "none") is None
+    assert command.benchmark(60.0, "--device", "none") == (None, False)

@@ -63,8 +63,10 @@ def gpu(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = module_from_spec(spec_from_loader("ci_gpu", loader) or pytest.fail("no spec"))
     loader.exec_module(module)
     monkeypatch.setattr("gpubp.device", str)
-    for name, given in {"versions": {"device": "a card"}, "times": {}, "benchmark": None}.items():
-        monkeypatch.setattr(module, name, lambda *arguments, given=given: given)
+    monkeypatch.setenv("CUPY_NVRTC_USE_PCH", "1")  # which it sets itself
+    monkeypatch.setattr(module, "versions", lambda: {"device": "a card", "emulated": False})
+    monkeypatch.setattr(module, "benchmark", lambda *arguments: (None, True))
+    monkeypatch.setattr("benchmarks.probe.measure", lambda seconds: {"failed": {}})
     return module
 
 
@@ -126,7 +128,7 @@ def test_a_gpu_fails_where_a_test_found_no_cupy(
         with monkeypatch.context() as machine:
             machine.setattr(importlib.util, "find_spec", lambda name, found=found: found)
             machine.setattr(_devices, "_cupy", library)
-            reason = _devices.why_no_gpu.__wrapped__(0)
+            reason = _devices.computes.__wrapped__(0)
         assert reason
         assert checked(gpu, monkeypatch, tmp_path, COMPUTED + SKIPPED.format(escape(reason, {'"': ""}))) == 1
         said = capsys.readouterr().out

@@ -12,7 +12,9 @@ import pytest
 from conftest import Place
 from reference import COSTS, DELTA, TAU, bare, targets
 
+import gpubp
 from gpubp import Cost, Network, activations, costs
+from gpubp.costs import Partner
 
 log = math.log
 Q = [[0.5, 0.25], [0.75, 0.125]]
@@ -309,3 +311,55 @@ def test_ones_own_that_mixes_rows_is_refused() -> None:
             lambda xp, q, y: 2 * (q - xp.mean(q, axis=0)),
             name="own",
         )
+
+
+def own_binary(**changed: Any) -> Cost:
+    """The binary cross-entropy as a user would write it."""
+    built_in = costs.binary_cross_entropy()
+    parts: dict[str, Any] = {
+        "domain": (0.0, 1.0),
+        "targets": built_in.targets,
+        "partner": built_in.partner,
+        "labels": True,
+    }
+    return Cost(built_in.value, built_in.derivative, name="own", **{**parts, **changed})
+
+
+def test_a_users_own_cost_can_have_what_the_built_in_ones_have() -> None:
+    built_in, own = (Network((3, 4, 2), cost=cost) for cost in ("binary_cross_entropy", own_binary()))
+    assert own.sigma == built_in.sigma
+    assert own.natural
+    w, x = built_in.init(dtype="float64"), np.random.default_rng(0).standard_normal((5, 3))
+    y = (x[:, :2] > 0).astype(float)
+    for ours, theirs in zip(own.cost_and_gradient(w, x, y), built_in.cost_and_gradient(w, x, y), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(
+        own.gradient(w, x, np.array([0, 1, 1, 0, 1])), own.gradient(w, x, np.eye(2)[[0, 1, 1, 0, 1]])
+    )
+    with pytest.raises(ValueError, match=r"the output of cost 'own' must lie in \(0, 1\), got 'tanh'"):
+        Network((3, 2), output="tanh", cost=own_binary())
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        gpubp.train(own, x, 2.0 * y, epochs=1, progress=False, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("partner", "words"),
+    [
+        (
+            Partner("sigmoid", lambda xp, p, q, y: 2.0 * xp.sum(p, axis=1), lambda xp, q, y: q - y),
+            "the partner's value of cost 'own' must be the cost's after 'sigmoid', got other numbers: mend the value",
+        ),
+        (
+            costs.binary_cross_entropy().partner._replace(Delta=lambda xp, q, y: (q - y) / 7),
+            "the partner's Delta of cost 'own' must be the cost's after 'sigmoid', got other numbers: mend the Delta",
+        ),
+        (
+            Partner("sigmoid", Delta=lambda xp, q, y: q - y),
+            "the partner of cost 'own' needs both value and Delta, got one: give the other",
+        ),
+        (Partner("sigmoyd"), "did you mean 'sigmoid'"),
+    ],
+)
+def test_a_partner_that_disagrees_is_refused(partner: Partner, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Network((3, 2), cost=own_binary(partner=partner))

@@ -31,10 +31,10 @@ def without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """A machine to make up: GPUs are looked for anew, before and after."""
     monkeypatch.delenv("GPUBP_DEVICE", raising=False)
-    why_no_gpu.cache_clear()
+    _devices.computes.cache_clear()
     yield monkeypatch
     monkeypatch.undo()
-    why_no_gpu.cache_clear()
+    _devices.computes.cache_clear()
 
 
 @pytest.fixture
@@ -142,6 +142,31 @@ def test_a_gpu_must_really_compute(
         device(f"cuda:{index}")
 
 
+def test_a_full_gpu_is_asked_again(machine: pytest.MonkeyPatch) -> None:
+    """Other reasons stay for the process; this one passes."""
+    asked: list[int] = []
+
+    def count() -> int:
+        asked.append(0)
+        if len(asked) == 1:
+            raise MemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
+        return 1
+
+    cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count), Device=lambda index: nullcontext())
+    machine.setattr(importlib.util, "find_spec", lambda name: object())
+    machine.setattr(
+        _devices, "_cupy", lambda: SimpleNamespace(cuda=cuda, arange=np.arange, float32=np.float32)
+    )
+    with pytest.raises(
+        RuntimeError,
+        match=r"needs CuPy and an NVIDIA GPU that computes, but its memory is used up: Out of memory allocating 512 "
+        r"bytes \(allocated so far: 0 bytes\): see who uses it with nvidia-smi$",
+    ):
+        device("cuda")
+    assert [why_no_gpu(), why_no_gpu()] == [None, None]
+    assert len(asked) == 2
+
+
 def test_memory_is_given_back_to_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[Any] = []
 
@@ -241,6 +266,17 @@ def test_put_takes_arrays(thing: Any) -> None:
     there = Place("strict", "CPU_DEVICE", "float64")
     with pytest.raises(TypeError, match=words):
         device_of(there.array(np.zeros(1))).put(thing)
+
+
+def test_put_says_what_memory_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(_devices, "moved", full)
+    words = r"^cpu needs 24 bytes for this array, and has less free: put fewer rows at a time$"
+    with pytest.raises(MemoryError, match=words) as caught:
+        device("cpu").put(np.zeros(3))
+    assert caught.value.__context__ is None
 
 
 def test_where_an_array_lives(place64: Place) -> None:

@@ -14,8 +14,20 @@ from hypothesis import strategies as st
 import gpubp
 from benchmarks import fuzz
 from benchmarks._random_trainings import KNOWN, Own, PerNode, Training, read, trainings
-from benchmarks.fuzz import IN_PARTS, RECORDED, WHOLE, Mismatch, Outcome, Tally, Way, agree, search
+from benchmarks.fuzz import (
+    IN_PARTS,
+    RECORDED,
+    WHOLE,
+    Mismatch,
+    Outcome,
+    Tally,
+    Way,
+    agree,
+    on_device,
+    search,
+)
 from gpubp import activations, costs, optimizers
+from gpubp._devices import why_no_gpu
 from gpubp.recording import code_cache
 
 
@@ -40,6 +52,67 @@ def test_recorded_trainings(dtype: str, number: int) -> None:
 def test_compiled_trainings(ways: tuple[Way, ...], dtype: str, examples: int) -> None:
     pytest.importorskip("numba", reason="numba is not installed: ci/test adds it")
     search(trainings(dtype), ways, seed=5, examples=examples)
+
+
+@pytest.fixture
+def card() -> None:
+    if (reason := why_no_gpu()) is not None:
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize(("dtype", "examples"), [("float64", 40), ("float32", 20)])
+@pytest.mark.usefixtures("card")
+def test_random_trainings_on_cupy(dtype: str, examples: int) -> None:
+    search(trainings(dtype), on_device("cuda"), seed=6, examples=examples)
+
+
+@pytest.mark.parametrize("name", ["weights", "cost", "metric"])
+def test_one_other_bit_is_another_digest(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest() -> bytes:
+        tally = Tally()
+        agree(training, RECORDED[:1], tally)
+        return tally.digest
+
+    def wrong(*given: Any, **more: Any) -> Outcome:
+        found = right(*given, **more)
+        values = found.values[name] = found.values[name].copy()
+        values[-1] = np.nextafter(values[-1], np.inf)
+        return found
+
+    training = Training((3, 8, 2), hidden=("tanh",), rows=20, batch_size=10, metric="auto")
+    once = digest()
+    assert digest() == once
+    right = fuzz.outcome
+    monkeypatch.setattr(fuzz, "outcome", wrong)
+    assert digest() != once
+
+
+@pytest.mark.usefixtures("card")
+def test_cupy_arrays_that_are_changed_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def writes(net: Any, X: Any, *more: Any, **options: Any) -> Any:
+        run = right(net, X, *more, **options)
+        if not isinstance(X, np.ndarray):
+            X[...] = 0.0
+        return run
+
+    right = gpubp.train
+    monkeypatch.setattr(gpubp, "train", writes)
+    with pytest.raises(Mismatch, match="arrays there already: what was given has been changed"):
+        agree(LEAKY, on_device("cuda"))
+
+
+@pytest.mark.parametrize("layout", ["C", "F", "strided", "read-only"])
+def test_layouts(layout: str) -> None:
+    training = Training((3, 4), rows=5, layout=layout, weights="some")
+    data = training.data(training.net())
+    found = training.laid_out(np, data)
+    for name, was in vars(data).items():
+        a = getattr(found, name)
+        np.testing.assert_array_equal(a, was)
+        assert not np.shares_memory(a, was)
+        assert a.flags.writeable == (layout != "read-only")
+        assert a.flags.c_contiguous == (layout != "strided" and (layout != "F" or a.ndim == 1))
+        assert a.flags.f_contiguous == (layout != "strided" and (layout == "F" or a.ndim == 1))
 
 
 @pytest.mark.parametrize("own", KNOWN, ids=repr)
@@ -160,6 +233,7 @@ def test_a_mismatch_says_how_to_have_it_again(monkeypatch: pytest.MonkeyPatch, c
 def test_the_command_counts_what_it_compared(capsys: Any) -> None:
     assert fuzz.main(["--recorded", "12", "--compiled", "0", "--workers", "1", "--seed", "3"]) == 0
     printed = capsys.readouterr()
+    assert len(printed.out.splitlines()[-1]) == 64  # SHA-256
     assert "12 trainings, 0 chunks with a mismatch" in printed.out
     assert "12/12" in printed.err
 

@@ -16,7 +16,7 @@ import gpubp
 PACKAGE = Path(gpubp.__file__).parent
 ROOT = PACKAGE.parent
 
-# each module may import from its own floor and those above it in this table; a package counts as one room
+# each module may import from its own floor and those above it in this table; a folder counts as one room
 FLOORS = [
     {"_typing", "_checks", "_registry", "_files", "_numerics", "tracing"},
     {"_devices", "engines"},
@@ -24,10 +24,41 @@ FLOORS = [
     {"backprop", "recording"},
     {"matrix_calculus", "_datasets", "_formulas", "_network", "_verify"},
     {"callbacks", "_checkpoint", "training"},
-    {"plots", "_explain"},
+    {"plots", "_explain", "_ran"},
     {"_cli"},
     {"__init__", "__main__"},
 ]
+# and so inside each folder, whose __init__ stands above them all
+WITHIN = {
+    "tracing": [{"operations"}, {"tracer"}, {"kernel"}],
+    "engines": [{"generic"}, {"numpy"}, {"cupy"}],
+    "recording": [
+        {"schedule", "code_cache", "elementary", "team"},
+        {"memory"},
+        {"text", "narrow_loops", "wide_loops"},
+        {"numpy_loops"},
+        {"numpy_writer", "numba_writer"},
+        {"recorded"},
+        {"compiled"},
+    ],
+    "training": [{"data", "metrics", "threads"}, {"descent"}, {"loop"}, {"entry"}],
+    "plots": [{"style"}, {"landscape", "networks", "predictions"}],
+    "_explain": [{"notation"}, {"term"}, {"page"}, {"explanation"}],
+    "_cli": [{"options"}, {"tables"}, {"picture"}, {"commands"}],
+}
+MOST_LINES = 350
+LONG = {  # modules that may be longer, and why
+    "_checkpoint": "what is written and what is believed of it are read side by side",
+    "_devices": "one door for all questions of place, of which half are sentences on what is missing",
+    "_cli.commands": "a command a function, all short",
+    "_cli.options": "one table of what each command takes",
+    "_cli.tables": "CSV is read in one pass, whose steps share its refusals",
+    "_explain.explanation": "one recursion, written out term by term",
+    "_network": "one class: its methods are the public ones, with what they refuse",
+    "activations": "a table of functions, one after the other",
+    "matrix_calculus": "the catalogue of identities is half of it",
+    "training.threads": "the threads that share a step are started, watched and given back by one class",
+}
 CUPY_DOORS = {"_devices", "engines.cupy"}
 PRINTER = "_cli.commands"
 HEAVY = [
@@ -56,9 +87,29 @@ def read(folder: Path) -> dict[str, str]:
     return sources
 
 
-def floor(module: str) -> int | None:
-    room = module.partition(".")[0]
-    return next((number for number, rooms in enumerate(FLOORS) if room in rooms), None)
+def floor(module: str) -> tuple[int, int] | None:
+    """The floor of a module's room in the house, and the module's own in that room."""
+    room, _, name = module.partition(".")
+    house = next((number for number, rooms in enumerate(FLOORS) if room in rooms), None)
+    floors = WITHIN.get(room, [])
+    inner = next((number for number, names in enumerate(floors) if name in names), None)
+    if not name:
+        inner = len(floors)
+    return None if house is None or inner is None else (house, inner)
+
+
+def not_there(sources: dict[str, str]) -> list[str]:
+    """What the tables name and the package hasn't."""
+    rooms = {module.partition(".")[0] for module in sources}
+    named = {room for rooms in FLOORS for room in rooms} | set(WITHIN)
+    inner = {f"{room}.{name}" for room, floors in WITHIN.items() for names in floors for name in names}
+    return sorted((named - rooms) | ((inner | set(LONG)) - set(sources)))
+
+
+def too_long(sources: dict[str, str]) -> list[str]:
+    """Modules longer than they may be, and those listed as long that aren't."""
+    long = {module for module, source in sources.items() if len(source.splitlines()) > MOST_LINES}
+    return sorted(long ^ set(LONG))
 
 
 def imported(source: str) -> Iterator[str]:
@@ -95,9 +146,14 @@ def faults(sources: dict[str, str]) -> list[str]:
         names = list(imported(source))
         graph[module] = {other for name in names if (other := inside(name, set(sources))) is not None}
         for other in graph[module]:
-            if (there := floor(other)) is not None and there > here:
+            if (there := floor(other)) is None:
+                continue
+            same_room = module.partition(".")[0] == other.partition(".")[0]
+            low, high = (here[1], there[1]) if same_room else (here[0], there[0])
+            if high > low:
+                place = f" of {module.partition('.')[0]}" if same_room else ""
                 found.append(
-                    f"{module} on floor {here} imports {other} on floor {there}: imports only go down"
+                    f"{module} on floor {low}{place} imports {other} on floor {high}: imports only go down"
                 )
         if any(name.startswith(".") for name in names):
             found.append(f"{module} imports relatively: write gpubp in full")
@@ -115,6 +171,19 @@ def faults(sources: dict[str, str]) -> list[str]:
 
 def test_the_package_keeps_to_its_floors() -> None:
     assert faults(read(PACKAGE)) == []
+
+
+def test_the_tables_name_what_is_there_and_no_module_is_too_long() -> None:
+    sources = read(PACKAGE)
+    assert not_there(sources) == []
+    assert too_long(sources) == []
+    del sources["_cli.tables"], sources["schedules"]
+    assert not_there(sources) == ["_cli.tables", "schedules"]
+    assert too_long({**sources, "costs": "pass\n" * (MOST_LINES + 1), "_network": "pass"}) == [
+        "_cli.tables",
+        "_network",
+        "costs",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +219,11 @@ def test_the_package_keeps_to_its_floors() -> None:
         ),
         ({"training.loop": "def f():\n    print('hello')"}, "training.loop prints"),
         ({"attic": ""}, "attic must stand on a floor"),
+        ({"engines": "", "engines.attic": ""}, "engines.attic must stand on a floor"),
+        (
+            {"plots.style": "from gpubp.plots.networks import norms", "plots.networks": ""},
+            "plots.style on floor 0 of plots imports plots.networks on floor 1",
+        ),
     ],
 )
 def test_each_fault_is_found(sources: dict[str, str], fault: str) -> None:
@@ -205,6 +279,22 @@ def test_the_top_declares_its_names() -> None:
     assert names == set(gpubp.__all__)
     assert [name for name in gpubp.__all__ if not hasattr(gpubp, name)] == []
     assert len(gpubp.__all__) == len(set(gpubp.__all__))
+
+
+PUBLIC = [gpubp, gpubp.backprop, gpubp.engines] + [
+    module for name in gpubp.__all__ if isinstance(module := getattr(gpubp, name), ModuleType)
+]
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_dir_shows_what_is_public_and_no_more(module: ModuleType) -> None:
+    assert {name for name in dir(module) if not name.startswith("__")} == set(module.__all__)
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+def test_pictures_of_activations_are_made_by_one_function() -> None:
+    assert callable(gpubp.plots.activation)
+    assert not hasattr(gpubp.plots, "activations")
 
 
 def test_no_package_gives_a_function_named_like_one_of_its_modules() -> None:

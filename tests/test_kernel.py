@@ -63,6 +63,12 @@ def everything(xp: Any, a: Any, b: Any, c: float) -> tuple[Any, ...]:
     return part * signs, xp.maximum(a, b) - xp.minimum(part, 0.5) + xp.maximum(part, 0.1) * xp.minimum(b, a)
 
 
+def test_one_text_whatever_the_shape() -> None:
+    """As another text is another second of compiling."""
+    texts = {written(Adam.formula, (n,), "float32", 4, (True,) * 5) for n in (1, 2, 1000, 1_000_003)}
+    assert len(texts) == 1
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_kernels_have_the_bits_of_cupys_own_operations(dtype: str) -> None:
     if (reason := why_no_gpu()) is not None:

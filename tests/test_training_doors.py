@@ -177,8 +177,8 @@ def test_data_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 23 * (3 + 2) * 8 + 5 * 26 * 8
     with pytest.raises(
         MemoryError,
-        match=rf"cpu needs {needed} bytes for the data and weights, and has 1499 free: "
-        r"train on fewer rows, or with device='cpu'",
+        match=rf"^cpu must have memory for the data and weights, but: they need {needed} bytes, and 1499 are free: "
+        r"train on fewer rows$",
     ):
         fit()
     monkeypatch.setattr(Device, "free_bytes", lambda self: needed)

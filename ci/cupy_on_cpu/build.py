@@ -65,6 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         runtime = runtime_object(sdist, include, work)
+        move_nvrtc(include)
         emulated = device_library(include, key, work)
         kernel_headers(include)
         missing = libraries_by_name(runtime, emulated, work)
@@ -72,7 +73,7 @@ def main() -> None:
     replace_modules()
     # the kernels that CuPy takes from CUB are for a card only
     (SITE / "cupy_on_cpu.pth").write_text("import os; os.environ.setdefault('CUPY_ACCELERATORS', '')\n")
-    size = sum(file.stat().st_size for file in OURS.iterdir()) / 2**20
+    size = sum(file.stat().st_size for file in OURS.rglob("*")) / 2**20
     print(
         f"CuPy computes on the CPU: {len(emulated)} calls are emulated, {missing} refuse; {size:.0f} MiB in {OURS}"
     )
@@ -95,6 +96,16 @@ def cuda_headers() -> Path:
     from cuda.pathfinder import find_nvidia_header_directory
 
     return Path(find_nvidia_header_directory("cudart"))
+
+
+def move_nvrtc(include: Path) -> None:
+    """Put NVIDIA's NVRTC where the emulated one asks it, and CuPy doesn't find it."""
+    (OURS / "nvrtc").mkdir()
+    for library in (include.parent / "lib").glob("libnvrtc*.so.*"):
+        if ".alt." in library.name:  # a second build of it
+            library.unlink()
+        else:
+            library.rename(OURS / "nvrtc" / f"{library.name.partition('.so')[0]}.so")
 
 
 def runtime_object(sdist: Path, include: Path, work: Path) -> Path:

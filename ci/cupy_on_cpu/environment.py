@@ -16,7 +16,7 @@ import _setup
 HERE = Path(__file__).resolve().parent
 CUPY = "14.2.0"
 BUILD = ["setuptools>=77", "Cython==3.2.*"]
-HEADERS = [f"nvidia-cuda-{part}==13.0.*" for part in ("runtime", "crt", "profiler-api")]
+CUDA = [f"nvidia-cuda-{part}==13.0.*" for part in ("runtime", "crt", "profiler-api", "nvrtc")]
 KEPT_DAYS = 14  # after which an environment that nobody used is deleted
 
 
@@ -95,7 +95,7 @@ def make(place: Path) -> str:
         "CUPY_INSTALL_USE_STUB": "1",
     }  # CuPy's sources are wanted, not its build
     sources = ["--no-deps", "--no-build-isolation", "--no-binary", "cupy", f"cupy=={CUPY}"]
-    wheels = [*BUILD, *HEADERS, f"cupy-cuda13x=={CUPY}", *packages()]
+    wheels = [*BUILD, *CUDA, f"cupy-cuda13x=={CUPY}", *packages()]
     steps = [
         ("a virtual environment", [sys.executable, "-m", "venv", str(place)], {}),
         ("packages from the package index", [*pip, "install", *wheels], {}),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import cupy
@@ -129,6 +130,50 @@ def test_templates_and_variables_of_a_module() -> None:
 def test_text_that_does_not_compile_is_refused_by_the_compiler() -> None:
     with pytest.raises(cupy.cuda.compiler.CompileException, match="nowhere"):
         kernel("__global__ void k() { int x = nowhere; }")((1,), (1,), ())
+
+
+@pytest.mark.parametrize(
+    ("before", "statements", "complaint"),
+    [
+        ("#include <vector>", "std::vector<int> all(3); n[0] = all[0]", 'open source file "vector"'),
+        ("", "int all[n[0]]; all[0] = 1; n[0] = all[0]", "expression must have a constant value"),
+        ("", "if (n[0]) throw 1", "exception handling"),
+        ("", "__shared__ int all[20000]; all[n[0]] = 1; n[0] = all[n[1]]", "uses too much shared data"),
+    ],
+)
+def test_text_that_only_nvidias_compiler_refuses(before: str, statements: str, complaint: str) -> None:
+    text = f'{before}\nextern "C" __global__ void k(int* n) {{ {statements}; }}'
+    # left out, it is compiled, but no run with it takes that from the cache
+    left_out = after(f"cupy.RawModule(code={text!r}).compile()", EMULATOR_NVRTC="0")
+    assert left_out.returncode == 0, left_out.stderr
+    with pytest.raises(cupy.cuda.compiler.CompileException) as refusal:
+        cupy.RawModule(code=text).compile()
+    assert "NVIDIA's NVRTC 13.0 refuses for sm_80 what the host's compiler takes" in str(refusal.value)
+    assert complaint in str(refusal.value)
+
+
+def test_nvidias_compiler_takes_the_step_of_every_optimizer(tmp_path: Path) -> None:
+    done = after(
+        """
+from cupy.cuda import compiler, nvrtc
+import gpubp
+
+class Program(compiler._NVRTCProgram):
+    def compile(self, *options):
+        made = super().compile(*options)
+        log = nvrtc.getProgramLog(self.ptr)
+        if "gpubp_update" in self.src:
+            print(*[f"takes it for {sm}" in log for sm in ("sm_80", "sm_90")])
+        return made
+
+compiler._NVRTCProgram = Program
+w = cupy.zeros(8)
+for optimizer in (gpubp.SGD, gpubp.Momentum, gpubp.Nesterov, gpubp.RMSprop, gpubp.Adam):
+    optimizer().step(w, w, optimizer().init(w), overwrite=True)
+""",
+        CUPY_CACHE_DIR=str(tmp_path),
+    )
+    assert done.stdout == 5 * "True True\n", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-
-import gpubp
 
 GATE = 1e-12
 
@@ -99,23 +97,6 @@ def slopes(C: Callable[..., Any], at: Any, *fixed: Any) -> Any:
         z[k] += 1j * h
         found[k] = np.imag(np.asarray(C(z, *fixed))).item() / h
     return found
-
-
-class Parts(NamedTuple):
-    """Both chains of a batch and its gradient in parts."""
-
-    p: tuple[Any, ...]
-    q: tuple[Any, ...]
-    Delta: tuple[Any, ...]
-    dW: tuple[Any, ...]
-    db: tuple[Any, ...]
-
-
-def both_chains(net: gpubp.Network, w: Any, x: Any, y: Any) -> Parts:
-    """``net.backward``, of which all parts are there."""
-    chains = net.backward(w, x, y)
-    require(chains.Delta is not None and chains.dW is not None, "no backward chains")
-    return Parts(chains.p, chains.q, chains.Delta or (), chains.dW or (), chains.db or ())
 
 
 # The activations of sections II and IV, by name and by hand: value and derivative, also of complex numbers.

@@ -9,7 +9,7 @@ import numpy as np
 
 import gpubp
 from examples.article._catalogue import ACTIVATIONS, derivative, drawn, held, stepped
-from examples.article._claim import SIGMA, SLOPES, VALUES, Pairs, Section, Seen, both_chains, slopes
+from examples.article._claim import SIGMA, SLOPES, VALUES, Pairs, Section, Seen, slopes
 from gpubp.matrix_calculus import shape, value
 
 section = Section("IV")
@@ -121,10 +121,11 @@ def _() -> Pairs:
     arrays = drawn(cost)
     single = gpubp.Network((4, 3), output=ACTIVATIONS["sigma"], bias=False)
     yield derivative(cost, "A", arrays), stepped(cost, "A", arrays)
-    layer = both_chains(single, arrays["A"].ravel(), arrays["x"].T, arrays["y"].T)
+    layer = single.backward(arrays["A"].ravel(), arrays["x"].T, arrays["y"].T)
     yield layer.dW[0], stepped(cost, "A", arrays)
     # All layers, by the recursion and by complex step through what follows a node.
-    _, _, Delta, dW, _ = both_chains(NET, w, x.T, y.T)
+    chains = NET.backward(w, x.T, y.T)
+    Delta, dW = chains.Delta, chains.dW
     p, q = by_hand(W, x)
     link = (q[3] - y) * SLOPES[3](p[3])
     for j in (3, 2, 1, 0):
@@ -150,7 +151,8 @@ def cost_from(p_j: Any, j: int) -> Any:
 
 @ours.identity(69, "a batch: one product sums every example's Delta q'", "net.backward, dW")
 def _() -> Pairs:
-    _, q, Delta, dW, _ = both_chains(NET, w, X, Y)
+    chains = NET.backward(w, X, Y)
+    q, Delta, dW = chains.q, chains.Delta, chains.dW
     for i in range(3):
         yield dW[i], sum(np.outer(Delta[i + 1][k], q[i][k]) for k in range(B))
         yield dW[i], slopes(lambda M, i: mean_cost([*W[:i], M, *W[i + 1 :]]), W[i], i)
@@ -160,7 +162,8 @@ def _() -> Pairs:
 def _() -> Pairs:
     net = gpubp.Network(SIZES, **PARTS)
     weights = net.flatten([(matrix, bias[:, 0]) for matrix, bias in zip(W, b, strict=True)])
-    _, _, Delta, _, db = both_chains(net, weights, X, Y)
+    chains = net.backward(weights, X, Y)
+    Delta, db = chains.Delta, chains.db
     for i in range(3):
         yield db[i], sum(Delta[i + 1][k] for k in range(B))
         yield db[i], slopes(lambda v, i: mean_cost(W, [*b[:i], v, *b[i + 1 :]]), b[i], i)[:, 0]

@@ -9,7 +9,7 @@ import numpy as np
 
 import gpubp
 from examples.article._catalogue import derivative, drawn, held, stepped
-from examples.article._claim import Pairs, Parts, Section, Seen, both_chains, require, slopes
+from examples.article._claim import Pairs, Section, Seen, require, slopes
 from gpubp import matrix_calculus
 from gpubp.matrix_calculus import contract, differentiate, index_sum, products, shape, value
 
@@ -27,9 +27,9 @@ A, B = rng.standard_normal((3, 4)), rng.standard_normal((4, 2))
 u, v = rng.standard_normal((4, 1)), rng.standard_normal((4, 1))
 
 
-def chains() -> Parts:
+def chains() -> gpubp.Chains:
     """Both chains of the example."""
-    return both_chains(NET, w, x0.T, y.T)
+    return NET.backward(w, x0.T, y.T)
 
 
 def stepped_weights(i: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import gpubp
-from examples.article._claim import SIGMA, SLOPES, VALUES, Pairs, Section, Seen, both_chains, require, slopes
+from examples.article._claim import SIGMA, SLOPES, VALUES, Pairs, Section, Seen, require, slopes
 from gpubp import backprop
 from gpubp._typing import Array
 from gpubp.engines import Generic
@@ -134,7 +134,8 @@ def _() -> Pairs:
     firsts = []
     for cost in ("squared_error", "huber", "absolute_error", "quantile(tau=0.3)"):
         net = gpubp.Network(CHAIN.sizes, SIGMA[1:3], SIGMA[3], SIGMA[0], cost, bias=False)
-        p, _, Delta, _, _ = both_chains(net, w, np.array([[X0]]), np.array([[Y]]))
+        chains = net.backward(w, np.array([[X0]]), np.array([[Y]]))
+        p, Delta = chains.p, chains.Delta
         firsts.append(Delta[3].item())
         link = Delta[3]
         for j in (2, 1, 0):
@@ -243,7 +244,7 @@ def _() -> Pairs:
 @full.identity(19, "identity activations give back section I", "Network(hidden=)")
 def _() -> Pairs:
     yield gradient(LINE, w), line_slopes(w)
-    p, q, *_ = both_chains(LINE, w, np.array([[X0]]), np.array([[Y]]))
+    p, q = LINE.forward(w, np.array([[X0]]))
     for j in range(4):
         yield p[j].item(), q[j].item()
 

@@ -69,8 +69,6 @@ def main() -> None:
     Delta = {3: (chains.q[3] - Y) / len(X) * slope[3]}
     for i in (2, 1):
         Delta[i] = (Delta[i + 1] @ W[i]) * slope[i]
-    assert chains.Delta is not None
-    assert chains.dW is not None
     for i in (2, 1, 0):
         one_by_one = sum(np.outer(row, q) for row, q in zip(Delta[i + 1], chains.q[i], strict=True))
         off = np.max(np.abs(one_by_one - chains.dW[i]))
@@ -84,7 +82,6 @@ def main() -> None:
     for hidden, firsts in FIRST.items():
         for first in firsts:
             c = deep(hidden).backward(deep(hidden).init(0, dtype="float64", weights=first), x, y)
-            assert c.Delta is not None
             ratio = np.linalg.norm(c.Delta[1]) / np.linalg.norm(c.Delta[-1])
             print(f"{hidden:8} {first:20} the norm of Delta[1] is {ratio:.1e} of Delta[{DEPTH + 1}]'s")
 

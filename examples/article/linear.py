@@ -20,7 +20,6 @@ W_01, W_12, W_23 = (W for W, _ in net.layers(w))
 W_c, _ = net.collapse(w)  # W_23 W_12 W_01
 x_0, y = np.array([[0.5], [-1.0], [2.0]]), np.array([[1.0], [0.0]])  # columns, as in the article
 chains = net.backward(w, x_0.T, y.T)  # a row is one example, so columns go in and come out transposed
-assert chains.Delta is not None
 dW = [W for W, _ in net.layers(net.gradient(w, x_0.T, y.T))]
 Delta = [part.T for part in chains.Delta[::-1]]  # Delta_0 .. Delta_3, columns
 x = [part.T for part in chains.q]  # x_0 .. x_3, columns

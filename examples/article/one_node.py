@@ -16,8 +16,6 @@ net = gpubp.Network((1, 1, 1, 1), input="tanh", hidden=["sigmoid", "softplus"], 
 w = np.array([1.5, -0.7, 2.0])  # w_01, w_12, w_23
 x, y = np.array([[0.8]]), np.array([[0.3]])
 chains = net.backward(w, x, y)
-assert chains.Delta is not None
-assert chains.gradient is not None
 p, q = ([float(part[0, 0]) for part in parts] for parts in (chains.p, chains.q))
 delta = [float(Delta[0, 0]) for Delta in chains.Delta[::-1]]  # delta_k = dC/dp_{3-k}
 

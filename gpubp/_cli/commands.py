@@ -228,7 +228,7 @@ def _standard(x: NDArray[Any], scaler: Standardizer, dtype: Any) -> NDArray[Any]
 
 def _in_units(net: Network, w: NDArray[Any], center: float, scale: float) -> NDArray[Any]:
     """The weights that predict y, from those that predict (y - center) / scale: exact, as the output is linear."""
-    layers: list[Any] = net.layers(w)
+    layers = net.layers(w)
     W, b = layers.pop()
     return np.asarray(net.flatten([*layers, (W * scale, b * scale + center)]))
 
@@ -330,7 +330,8 @@ def _plot(args: Namespace) -> int:
 
 
 def _info(args: Namespace) -> int:
-    from gpubp._devices import cuda_versions, device, devices, why_no_gpu
+    from gpubp._devices import cuda_versions, device, devices, is_emulated, why_no_gpu
+    from gpubp._ran import LIBRARIES
 
     say = partial(_say, width=17)
     say("gpubp", version())
@@ -341,6 +342,11 @@ def _info(args: Namespace) -> int:
     say("cupy", next(filter(None, cupy), "not installed"))
     for found in devices():
         say("device", f"{found.name}: {found.description}")
+        if is_emulated(found):
+            say(
+                "emulated",
+                f"{found.name} is no GPU: CuPy's own code, on the CPU; its times say nothing of a GPU",
+            )
     reason = why_no_gpu()
     if reason is not None:
         say("no GPU", reason)
@@ -348,6 +354,13 @@ def _info(args: Namespace) -> int:
         for what, found_version in cuda_versions().items():
             say(what, found_version)
     say("auto is", f"{device('auto').name}{', by GPUBP_DEVICE' if 'GPUBP_DEVICE' in os.environ else ''}")
+    for library in LIBRARIES:
+        if library.on_gpus:
+            say(f"{library.name} on a GPU", library.on_a_gpu)
+    say(
+        "your GPU",
+        "ci/gpu REPORT.json, in a checkout of gpubp, shows whether it computes right, and how fast",
+    )
     return 0
 
 

@@ -21,7 +21,7 @@ from gpubp._devices import to_numpy
 from gpubp._explain import page as _page
 from gpubp._explain.notation import factor, latex_text, number, printable, products, with_numbers
 from gpubp._explain.term import Term
-from gpubp._network import Network
+from gpubp._network import Network, is_network
 from gpubp._typing import Array
 from gpubp._verify import central_gradient
 from gpubp.activations import Activation
@@ -157,10 +157,7 @@ def explain(net: Network, w: Array, x: Array, y: Array) -> Explanation:
         = (x_2 - y) w_12 [w_01] x_0
         = 6 * 0.5 = 3; central difference 3, ... apart
     """
-    if not isinstance(net, Network):
-        raise TypeError(
-            f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
-        )
+    is_network(net)
     w, x, y = (_host(name, array) for name, array in {"w": w, "x": x, "y": y}.items())
     L = len(net.sizes) - 1
     B = x.shape[0] if x.ndim else 1  # another shape is refused by net.backward

@@ -1,6 +1,10 @@
 """How the verbs of forward, backward and training are executed, library by library.
 
 ``engine_for(array)`` is the only way to an engine; nothing above this floor asks which one it got.
+
+generic : any library of the Array API standard
+numpy : NumPy, writing into arrays made beforehand
+cupy : CuPy, as NumPy does it
 """
 
 from __future__ import annotations
@@ -16,6 +20,10 @@ from gpubp.engines.generic import Generic
 from gpubp.engines.numpy import Numpy
 
 __all__ = ["Generic", "Numpy", "engine_for"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def engine_for(array: Array) -> Generic:
@@ -37,9 +45,10 @@ def _find(array: Any) -> Generic:
     if isinstance(array, np.ma.MaskedArray | np.matrix):
         raise TypeError(f"arrays must be plain, got {kind.__name__}: fill or convert it with numpy.asarray")
     if not array_api_compat.is_array_api_obj(array):
+        shares = hasattr(array, "__cuda_array_interface__") or hasattr(array, "__dlpack__")
         raise TypeError(
             f"arrays of NumPy, CuPy or another Array API library are needed, got {kind.__name__}: "
-            "make it one with numpy.asarray"
+            f"make it one with {'gpubp.device(name).put' if shares else 'numpy.asarray'}"
         )
     _by_type[kind] = _of_namespace(array_api_compat.array_namespace(array))
     return _by_type[kind]

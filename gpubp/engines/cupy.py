@@ -71,16 +71,15 @@ class Cupy(Numpy):
         return super().update(formula, arrays, numbers, out)
 
     def _ones(self, B: int, like: Array) -> Array:
-        """(1, B), kept for the next time."""
+        """(1, B), kept for the next time on the same stream: another one may read before they are written."""
         cuda = getattr(self.library, "cuda", None)
-        # by stream, as those of another may not be written yet
-        key = like.dtype, None if cuda is None else cuda.get_current_stream().ptr
-        kept: dict[Any, Array] = self._kept.__dict__
-        ones = kept.get(key)
-        if ones is None or ones.shape[1] < B or ones.device != like.device:
+        place = like.device, None if cuda is None else cuda.get_current_stream().ptr
+        kept: dict[Any, tuple[Any, Array]] = self._kept.__dict__
+        found, ones = kept.get(like.dtype, (None, None))
+        if ones is None or found != place or ones.shape[1] < B:
             ones = self.library.ones((1, B), dtype=like.dtype)
             if B <= _KEPT_ROWS:
-                kept[key] = ones
+                kept[like.dtype] = place, ones
         return ones[:, :B]
 
 

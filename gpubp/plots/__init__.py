@@ -36,3 +36,7 @@ __all__ = [
     "norms_in_training",
     "predicted_against_true",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

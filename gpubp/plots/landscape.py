@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp._checks import Interval, real_number, whole_number
+from gpubp._checks import POSITIVE, real_number, whole_number
 from gpubp._devices import device_of
-from gpubp._network import Network
+from gpubp._network import Network, is_network
 from gpubp._typing import Array
 from gpubp.optimizers import SGD
-from gpubp.plots.style import BLUE, DASHES, INK, TEXT, VERMILLION, axes, dress, host, is_network, line_style
+from gpubp.plots.style import BLUE, DASHES, INK, TEXT, VERMILLION, axes, dress, host, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["cost_along_gradient", "cost_plane", "descent"]
 
-_POSITIVE = Interval(0.0, math.inf)
 _POINTS = 161
 
 
@@ -49,7 +48,7 @@ def descent(
     is_network(net)
     if net.n_weights != 1:
         raise ValueError(f"net must have one weight, got {net.n_weights}: try Network((1, 1), bias=False)")
-    rate, steps = real_number("learning_rate", learning_rate, _POSITIVE), whole_number("steps", steps)
+    rate, steps = real_number("learning_rate", learning_rate, POSITIVE), whole_number("steps", steps)
     if len(starts) == 0:
         raise ValueError("starts must hold one w at least, got none: give one on each side of the minimum")
     home, dtype = device_of(x), host(x, "x").dtype
@@ -142,10 +141,11 @@ def cost_along_gradient(
         raise ValueError(
             "the gradient must not be 0, got 0 at w: there is no direction to follow at a minimum"
         )
-    far = 2.0 * abs(C) / steepness or 1.0 if reach is None else real_number("reach", reach, _POSITIVE)
+    far = 2.0 * abs(C) / steepness or 1.0 if reach is None else real_number("reach", reach, POSITIVE)
     while True:
         eta = np.linspace(0.0, far, _POINTS)
-        found = np.array([float(net.cost(w - float(each) * g, x, y)) for each in eta])
+        with device_of(w).current():
+            found = np.array([float(net.cost(w - float(each) * g, x, y)) for each in eta])
         costs = host(found, "the cost along the line")
         best = int(costs.argmin())
         if reach is not None or not 0 < best < _POINTS // 4:
@@ -207,10 +207,13 @@ def cost_plane(
             if trace is None
             else 1.25 * float(np.abs(trace).max()) or 1.0
         )
-    sides = np.linspace(-1.0, 1.0, resolution) * real_number("reach", reach, _POSITIVE)
+    sides = np.linspace(-1.0, 1.0, resolution) * real_number("reach", reach, POSITIVE)
     home, dtype = device_of(w), host(w, "w").dtype
     u, v = (home.put(direction.astype(dtype)) for direction in basis)
-    costs = np.array([[float(net.cost(w + float(a) * u + float(b) * v, x, y)) for a in sides] for b in sides])
+    with home.current():
+        costs = np.array(
+            [[float(net.cost(w + float(a) * u + float(b) * v, x, y)) for a in sides] for b in sides]
+        )
     ax = axes(ax, (5.6, 4.8))
     drawn = ax.contourf(
         sides, sides, host(costs, "the cost over the plane"), levels=12, cmap="Greys", alpha=0.75

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from gpubp import activations
 from gpubp._checks import whole_number
 from gpubp._devices import to_numpy
-from gpubp._network import Network
+from gpubp._network import Network, is_network
 from gpubp._typing import Array
 from gpubp.activations import Activation
 from gpubp.callbacks import TrainingState
+from gpubp.engines import engine_for
 from gpubp.plots.style import (
     BLUE,
     GREY,
@@ -25,7 +26,6 @@ from gpubp.plots.style import (
     axes,
     dress,
     host,
-    is_network,
     line_style,
 )
 from gpubp.training.loop import Run
@@ -174,7 +174,6 @@ def norms(
     ax = axes(ax)
     for kind in of:
         parts = chains.Delta if kind == "Delta" else chains.dW
-        assert parts is not None
         sizes = [_norm(part, kind) for part in parts]
         where = np.arange(len(sizes)) + (0.0 if kind == "Delta" else 0.5)
         words = f"{label}, {_letters(kind)}" if label and len(of) > 1 else label or _letters(kind)
@@ -206,7 +205,6 @@ def norms_in_training(
     for w in weights:
         chains = net.backward(w, x, y)
         parts = chains.Delta if of == "Delta" else chains.dW
-        assert parts is not None
         rows.append([_norm(part, of) for part in parts])
     ax = axes(ax)
     for k, line in enumerate(np.array(rows).T):
@@ -281,11 +279,7 @@ def activation(
             raise ValueError(
                 f"sigma must act on each node alone to be drawn as a curve, got {each.name!r}: it has no sigma'"
             )
-        if each.derivative is not None:
-            slope = each.derivative(np, p, q)
-        else:
-            assert each.pullback is not None
-            slope = each.pullback(np, p, q, np.ones_like(p))
+        slope = engine_for(p).pull_back(each, p, q, np.ones_like(p))
         curves[each.name] = host(q, "sigma(p)")[:, 0], host(slope, "sigma'(p)")[:, 0]
     if ax is None:
         figure = axes(None, (9.6, 4.0)).figure

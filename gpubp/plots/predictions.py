@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from gpubp._checks import whole_number
 from gpubp._devices import device_of
-from gpubp._network import Network
+from gpubp._network import Network, is_network
 from gpubp._typing import Array
-from gpubp.plots.style import COLOURS, INK, MARKERS, TEXT, axes, chosen_classes, dress, host, is_network
+from gpubp.plots.style import COLOURS, INK, MARKERS, TEXT, axes, chosen_classes, dress, host
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp._devices import to_numpy
-from gpubp._network import Network
 from gpubp._typing import Array
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ __all__ = [
     "chosen_classes",
     "dress",
     "host",
-    "is_network",
     "line_style",
     "sheet",
 ]
@@ -121,14 +119,6 @@ def host(array: Array, name: str) -> NDArray[Any]:
     if not np.isfinite(found).all():
         raise ValueError(f"{name} must be finite to be drawn, got a NaN or inf: remove or replace it")
     return found
-
-
-def is_network(net: Any) -> None:
-    """Refuse what isn't a network."""
-    if not isinstance(net, Network):
-        raise TypeError(
-            f"net must be a gpubp.Network, got {type(net).__name__}: make one with gpubp.Network(sizes)"
-        )
 
 
 def chosen_classes(q: NDArray[Any], name: str) -> NDArray[np.int64]:

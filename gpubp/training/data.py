@@ -9,7 +9,7 @@ import numpy as np
 
 from gpubp._checks import REALS, Interval
 from gpubp._datasets import check_finite
-from gpubp._devices import Device, device_of, native_device, to_numpy
+from gpubp._devices import Device, at, device_of, moved, native_device, to_numpy
 from gpubp._devices import device as named_device
 from gpubp._network import Network
 from gpubp._numerics import largest_to_square, native
@@ -80,11 +80,13 @@ def first_weights(net: Network, w: Array, target: Device, dtype: str) -> Array:
     net.layers(w)
     w = native(w)
     _check_real("w", w)
-    xp = engine_for(w).xp
-    if not bool(xp.all(xp.isfinite(w))):
+    engine = engine_for(w)
+    with at(w):
+        finite = bool(engine.xp.all(engine.xp.isfinite(w)))
+    if not finite:
         raise ValueError("w must be finite, got a NaN or inf: draw it with net.init")
-    moved = _to("w", w, target, dtype)
-    return engine_for(moved).xp.asarray(moved, copy=True)
+    first = _to("w", w, target, dtype)
+    return engine_for(first).xp.asarray(first, copy=True)
 
 
 def watchers(callbacks: Any) -> list[Any]:
@@ -132,7 +134,8 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
     labels = net.cost_function.labels and y.ndim == 1 and engine_for(y).xp.isdtype(y.dtype, "integral")
     if labels:
         _check_classes(y_name, y, n_L)
-        y = engine_for(y).xp.astype(y, engine_for(y).xp.int32)  # which every device has
+        with at(y):
+            y = engine_for(y).xp.astype(y, engine_for(y).xp.int32)  # which every device has
     if tuple(y.shape) not in ({(n,)} if labels else {(n, n_L), (n,) if n_L == 1 else (n, n_L)}):
         also = ", or integer classes (n,)" if net.cost_function.labels else ""
         raise ValueError(
@@ -146,7 +149,7 @@ def validated(net: Network, rows: Rows, target: Device, dtype: str, names: tuple
     _check_fits(target, (x, y, s), dtype, net)
     return Rows(
         _whole_rows(_to(x_name, x, target, dtype)),
-        _whole_rows(target.put(y) if labels else _to(y_name, y, target, dtype)),
+        _whole_rows(moved(y, target) if labels else _to(y_name, y, target, dtype)),
         s if s is None else _whole_rows(_to(s_name, s, target, dtype)),
     )
 
@@ -200,14 +203,16 @@ def take(rows: Rows, which: Any) -> Rows:
 
 
 def _take(array: Array, which: Any) -> Array:
-    return engine_for(array).gather(array, index(which, array))
+    engine = engine_for(array)
+    with at(array):
+        return engine.gather(array, index(which, array))
 
 
 def index(which: Any, like: Array) -> Array:
     """Row numbers (NumPy int64) beside the array they index."""
     if not isinstance(like, np.ndarray) and like.shape[0] < 2**31:
         which = which.astype(np.int32)  # which every device has
-    return device_of(like).put(which)
+    return moved(which, device_of(like))
 
 
 def _weighted(x: Array, y: Array, s: Array, n: int, name: str, dtype: str) -> tuple[Array, Array, Array]:
@@ -216,8 +221,10 @@ def _weighted(x: Array, y: Array, s: Array, n: int, name: str, dtype: str) -> tu
             f"{name} must have shape (n,) with n = {n}, got {tuple(s.shape)}: one weight an example"
         )
     xp = engine_for(s).xp
-    s = _narrowed(name, xp.astype(s, xp.int8) if xp.isdtype(s.dtype, "bool") else s, dtype)
-    if bool(xp.any(s < 0)):
+    with at(s):
+        s = _narrowed(name, xp.astype(s, xp.int8) if xp.isdtype(s.dtype, "bool") else s, dtype)
+        negative = bool(xp.any(s < 0))
+    if negative:
         raise ValueError(f"{name} must hold weights of at least 0, got a negative one: mend it")
     host = to_numpy(s)
     kept = np.flatnonzero(host)
@@ -243,7 +250,8 @@ def _check_real(name: str, array: Array) -> None:
 
 def _check_classes(name: str, y: Array, n_L: int) -> None:
     xp = engine_for(y).xp
-    low, high = int(xp.min(y)), int(xp.max(y))
+    with at(y):
+        low, high = int(xp.min(y)), int(xp.max(y))
     if low < 0 or high >= n_L:
         raise ValueError(
             f"{name} must hold classes 0..{n_L - 1} for n_L = {n_L}, got {low}..{high}: number them from 0"
@@ -255,7 +263,8 @@ def _check_targets(name: str, y: Array, net: Network) -> None:
     xp = engine_for(y).xp
     if cost.targets == REALS or xp.isdtype(y.dtype, "bool"):
         return
-    low, high = float(xp.min(y)), float(xp.max(y))
+    with at(y):
+        low, high = float(xp.min(y)), float(xp.max(y))
     if not Interval(low, high, True, True).within(cost.targets):
         raise ValueError(
             f"{name} must lie in {cost.targets} for cost {cost.name!r}, got {low:g}..{high:g}: scale or encode it"
@@ -270,18 +279,15 @@ def _check_fits(target: Device, arrays: tuple[Array | None, ...], dtype: str, ne
     data = sum(int(np.prod(array.shape)) * size for array in arrays if array is not None)
     weights = 5 * net.n_weights * size  # w, its best copy, the gradient and two slots of an optimizer
     if data + weights > free:
-        raise MemoryError(
-            f"{target.name} needs {data + weights} bytes for the data and weights, and has {free} free: "
-            "train on fewer rows, or with device='cpu'"
-        )
+        raise MemoryError(f"they need {data + weights} bytes, and {free} are free")
 
 
 def _to(name: str, array: Array, target: Device, dtype: str) -> Array:
     """On ``target`` in ``dtype``; narrowed before it travels (not every device has float64), widened after."""
-    moved = target.put(_narrowed(name, array, dtype))
-    xp = engine_for(moved).xp
+    there = moved(_narrowed(name, array, dtype), target)
+    xp = engine_for(there).xp
     wanted = getattr(xp, dtype)
-    return moved if moved.dtype == wanted else xp.astype(moved, wanted)
+    return there if there.dtype == wanted else xp.astype(there, wanted)
 
 
 def _narrowed(name: str, array: Array, dtype: str) -> Array:
@@ -289,8 +295,9 @@ def _narrowed(name: str, array: Array, dtype: str) -> Array:
     xp = engine_for(array).xp
     if dtype != "float32" or array.dtype not in (xp.float64, xp.int64, xp.uint64):
         return array
-    with np.errstate(over="ignore"):
+    with at(array), np.errstate(over="ignore"):
         array = xp.astype(array, xp.float32)
-    if not bool(xp.all(xp.isfinite(array))):
+        finite = bool(xp.all(xp.isfinite(array)))
+    if not finite:
         raise ValueError(f"{name} must fit float32, got larger numbers: scale them, or give dtype='float64'")
     return array

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpubp import optimizers
 from gpubp._checks import Interval, real_number, whole_number
-from gpubp._devices import Device, out_of_memory
+from gpubp._devices import Device, first_line, moved, out_of_memory
 from gpubp._network import Network
 from gpubp._typing import Array
 from gpubp.optimizers import Optimizer
@@ -121,47 +121,47 @@ def train(
     dtype = dtype_of(X, dtype)
     target = device if isinstance(device, Device) else home_for(X, device)
     with target.current():
-        rows = validated(net, Rows(X, Y, sample_weight), target, dtype, ("X", "Y", "sample_weight"))
-        held = None
-        if isinstance(validation, int | float) and not isinstance(validation, bool):
-            rows, held = split(rows, real_number("validation", validation, _OPEN_UNIT), seed)
-        elif validation is not None:
-            held = validated(
-                net,
-                held_out(validation),
-                target,
-                dtype,
-                ("validation X", "validation Y", "validation sample_weight"),
-            )
-        first = target.put(net.init(seed, dtype=dtype)) if w is None else first_weights(net, w, target, dtype)
-        logger.info("training %r on %s (%s)", net, target.name, target.description)
-        loop = Loop(
-            net,
-            rows,
-            held,
-            target,
-            descent,
-            seed,
-            batch_size,
-            (l2, l1, clip_norm),
-            chosen_metric,
-            threads,
-            compile,
-        )
-        del rows, held
+        rows = held = first = loop = None
+        needed, remedy = "the data and weights", "train on fewer rows"
         try:
+            rows = validated(net, Rows(X, Y, sample_weight), target, dtype, ("X", "Y", "sample_weight"))
+            if isinstance(validation, int | float) and not isinstance(validation, bool):
+                rows, held = split(rows, real_number("validation", validation, _OPEN_UNIT), seed)
+            elif validation is not None:
+                held = validated(
+                    net,
+                    held_out(validation),
+                    target,
+                    dtype,
+                    ("validation X", "validation Y", "validation sample_weight"),
+                )
+            if w is None:
+                first = moved(net.init(seed, dtype=dtype), target)
+            else:
+                first = first_weights(net, w, target, dtype)
+            logger.info("training %r on %s (%s)", net, target.name, target.description)
+            needed, remedy = f"a step with batch_size = {batch_size}", "give a smaller batch_size"
+            loop = Loop(
+                net,
+                rows,
+                held,
+                target,
+                descent,
+                seed,
+                batch_size,
+                (l2, l1, clip_norm),
+                chosen_metric,
+                threads,
+                compile,
+            )
             return loop.go(first, epochs, patience, told, progress)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            # NumPy and CuPy both say how many bytes they were asked for
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            reason = first_line(error)  # NumPy and CuPy both say how many bytes they were asked for
         finally:
-            del loop, first
+            del loop, first, rows, held
             target.give_back()
         # raised here, where no traceback holds the step's buffers any more
         elsewhere = "" if target.name == "cpu" else ", or device='cpu'"
-        raise MemoryError(
-            f"{target.name} must have memory for a step with batch_size = {batch_size}, but: {reason}: give a smaller "
-            f"batch_size{elsewhere}"
-        )
+        raise MemoryError(f"{target.name} must have memory for {needed}, but: {reason}: {remedy}{elsewhere}")

@@ -1,6 +1,8 @@
-// NVRTC: a kernel's text is compiled by the host's C++ compiler (EMULATOR_CXX, g++), behind kernel.h.
+// NVRTC: a kernel's text is compiled by the host's C++ compiler (EMULATOR_CXX, g++), behind kernel.h; NVIDIA's own must
+// take it too.
 // EMULATOR_KEEP=1 keeps the folder of a compilation that failed.
 #include "device.h"
+#include "nvidia.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -42,10 +44,9 @@ enum nvrtcResult {  // as NVRTC's manual has them
 
 namespace {
 
-struct Program {
-  std::string source, name, log, binary;
-  std::vector<std::pair<std::string, std::string>> headers;  // names and texts
-  std::vector<std::string> expressions, lowered;
+struct Program : Text {
+  std::string log, binary;
+  std::vector<std::string> lowered;
 };
 
 std::string own_folder() {
@@ -217,7 +218,7 @@ API nvrtcResult nvrtcCompileProgram(void* p, int count, const char* const* given
   program.log.clear();
   program.binary.clear();
   if (program.source.find_first_not_of(" \t\n") == std::string::npos) {  // CuPy keys its cache by what comes of no text
-    program.binary = std::string("// CuPy on the CPU ") + EMULATOR_KEY + "\n";
+    program.binary = std::string("// CuPy on the CPU ") + EMULATOR_KEY + " " + nvidia_version() + "\n";
     return NVRTC_SUCCESS;
   }
   Options options = translated(count, given);
@@ -244,7 +245,8 @@ API nvrtcResult nvrtcCompileProgram(void* p, int count, const char* const* given
 
   bool compiled = run_command(command, log) == 0;
   program.log = text_of(log);
-  if (compiled) {
+  bool taken = compiled && nvidia_takes(program, count, given, program.log);
+  if (taken) {
     std::string library = text_of(made);
     uint64_t size = library.size();
     program.binary.assign(MAGIC, sizeof MAGIC);
@@ -253,7 +255,7 @@ API nvrtcResult nvrtcCompileProgram(void* p, int count, const char* const* given
   }
   if (!compiled && getenv("EMULATOR_KEEP")) fprintf(stderr, "CuPy on the CPU: %s is kept\n", folder.c_str());
   else fs::remove_all(folder);
-  return compiled ? NVRTC_SUCCESS : NVRTC_ERROR_COMPILATION;
+  return taken ? NVRTC_SUCCESS : NVRTC_ERROR_COMPILATION;
 }
 
 API nvrtcResult nvrtcGetCUBINSize(void* p, size_t* bytes) { *bytes = of(p)->binary.size(); return NVRTC_SUCCESS; }
