@@ -33,9 +33,11 @@ WITHIN = {
     "tracing": [{"operations"}, {"tracer"}, {"kernel"}],
     "engines": [{"generic"}, {"numpy"}, {"cupy"}],
     "recording": [
-        {"schedule", "code_cache", "elementary", "team"},
+        {"schedule", "barriers", "code_cache", "elementary", "team"},
         {"memory"},
-        {"text", "narrow_loops", "wide_loops"},
+        {"text", "names"},
+        {"loops"},
+        {"narrow_loops", "wide_loops"},
         {"numpy_loops"},
         {"numpy_writer", "numba_writer"},
         {"recorded"},

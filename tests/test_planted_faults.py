@@ -121,19 +121,13 @@ FAULTS = [
             "(a, b), (b_turned, a_turned) = map",
             "the other factor is transposed",
         ),
-        (
-            "[(before.writes, after.reads | after.writes), (before.reads, after.writes)]",
-            "[(before.writes, after.reads | after.writes)]",
-            "no barrier before what others read is written",
-        ),
-        (
-            "[(before.writes, after.reads | after.writes), (before.reads, after.writes)]",
-            "[(before.writes, after.writes), (before.reads, after.writes)]",
-            "no barrier before what others wrote is read",
-        ),
         ("ends.append(_MEET)", 'ends.append("pass")', "no barrier between steps"),
         ('f"if is_wide({out}): {_MEET}"', "None", "no barrier around products cut the other way"),
-        ('before.append(f"{self.sums(node)}[:] = T(0)")', 'before.append("pass")', "sums aren't reset"),
+        (
+            'before.append(f"{self._names.sums(node)}[:] = T(0)")',
+            'before.append("pass")',
+            "sums aren't reset",
+        ),
         (
             "aligned = not nest.rows or arg.of_batch",
             "aligned = True",
@@ -145,19 +139,32 @@ FAULTS = [
             "one part's total is left out",
         ),
         (
-            'a.share != b.share or a.share == "all"',
-            'a.share == "all"',
+            "{Access(a, Share.ALL), Access(b, Share.ALL)}",
+            "{Access(a, Share.ROWS), Access(b, Share.ROWS)}",
+            "a product counts as reading each part's rows alone",
+        ),
+    ),
+    *in_module(
+        "recording/barriers.py",
+        (
+            "[(before.writes, after.reads | after.writes), (before.reads, after.writes)]",
+            "[(before.writes, after.reads | after.writes)]",
+            "no barrier before what others read is written",
+        ),
+        (
+            "[(before.writes, after.reads | after.writes), (before.reads, after.writes)]",
+            "[(before.writes, after.writes), (before.reads, after.writes)]",
+            "no barrier before what others wrote is read",
+        ),
+        (
+            "a.share != b.share or a.share is Share.ALL",
+            "a.share is Share.ALL",
             "a part may read all that others write",
         ),
         (
             "a_span[0] < b_span[1] and b_span[0] < a_span[1]",
             "False",
             "views of one array count as apart",
-        ),
-        (
-            '{_Access(a, "all"), _Access(b, "all")}',
-            '{_Access(a, "rows"), _Access(b, "rows")}',
-            "a product counts as reading each part's rows alone",
         ),
     ),
     *in_module(
@@ -178,8 +185,8 @@ FAULTS = [
             "the last of equal numbers is the largest",
         ),
         (
-            "range({self.program.size(nodes, width)})",
-            "range(1, {self.program.size(nodes, width)})",
+            "range({self.names.size(nodes, width)})",
+            "range(1, {self.names.size(nodes, width)})",
             "the first column is left out",
         ),
     ),
@@ -201,8 +208,8 @@ FAULTS = [
             "sums of rows aren't reset",
         ),
         (
-            'self.ready[node.index] = self.program.scratch(node, shape, "s")',
-            'self.ready[node.index] = self.program.scratch(self.nodes[0], shape, "s")',
+            'self.ready[node.index] = self.names.scratch(node, shape, "s")',
+            'self.ready[node.index] = self.names.scratch(self.nodes[0], shape, "s")',
             "all numbers share one scratch array",
         ),
     ),
@@ -251,8 +258,8 @@ FAULTS = [
         ),
         ('f"r{k}s[step] = ', 'f"r{k}s[0] = ', "every step's results are the first one's"),
         (
-            'body = [f"t{node.index}[()] = d{node.index}" for node in given if not node.shape]',
-            "body: list[str] = []",
+            "[AsArray(node.index) for node in self.given if not node.shape]",
+            "[]",
             "a step doesn't get its numbers as arrays",
         ),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import sys
 import tracemalloc
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ from gpubp.recording import code_cache, numpy_loops
 from gpubp.recording.numba_writer import Program
 from gpubp.recording.numpy_loops import blocks
 from gpubp.recording.numpy_writer import Calls
+from gpubp.recording.recorded import Recorded
+from gpubp.recording.schedule import Nest, Step
+from gpubp.recording.text import Text
 from gpubp.tracing import tracer
 from gpubp.tracing.operations import FUNCTIONS, Op, batch
 from gpubp.tracing.tracer import Graph, Promise
@@ -419,3 +423,30 @@ def test_arrays_of_every_kind(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_pa
         runs.append(gpubp.train(net, given, Y.astype("uint8"), epochs=2, **options))
     for run in runs[1:]:
         np.testing.assert_allclose(run.w, runs[0].w, rtol=1e-3, atol=1e-5)
+
+
+def test_the_readme_shows_what_is_written() -> None:
+    readme = Path(numpy_loops.__file__).with_name("README.md").read_text(encoding="utf-8")
+    formulas, schedule, calls, program = re.findall(r"```\w+\n(.*?)```", readme, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(formulas, names)
+    texts: list[Text] = []
+
+    class Shown(Recorded):
+        def text(self, *promised: Any) -> Text:
+            texts.extend([Calls(*promised), Program(*promised, in_parts=True)])
+            return texts[-1]
+
+        def get_ready(self) -> None: ...
+
+        def _run(self, which: Array, *numbers_and_results: Array) -> None: ...
+
+    Shown(names["step"], {"x": np.ones((20, 3))}, {"w": np.ones(3)}, 8, 1)
+    assert schedule == "".join(f"{shown(step)}\n" for step in texts[0].plan.steps)
+    assert [calls, program] == [text.source for text in texts]
+
+
+def shown(step: Step) -> str:
+    """A step of a plan, in words."""
+    nodes = step.nodes.values() if isinstance(step, Nest) else [step.node]
+    return f"{type(step).__name__.lower()}: {', '.join(str(node.op) for node in nodes)}"

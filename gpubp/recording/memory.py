@@ -18,8 +18,6 @@ from gpubp.tracing.tracer import Promise
 
 __all__ = ["Storage", "given_name"]
 
-_APART = 16  # what several threads write shouldn't share a cache line
-
 
 class Storage:
     """Names of arrays, and how to make those that aren't given.
@@ -28,7 +26,6 @@ class Storage:
     ----------
     place : by a promise's index, the array that it is read from
     made : by name: the array it is a view of (None: an array of its own), where it starts there, its shape and dtype
-    of_each : by name: the shape and dtype of what every part has one of
 
     Raises
     ------
@@ -41,7 +38,6 @@ class Storage:
         self.plan = plan
         self.place: dict[int, str] = {}
         self.made: dict[str, tuple[str | None, int, tuple[int, ...], Any]] = {}
-        self.of_each: dict[str, tuple[tuple[int, ...], Any]] = {}
         self._read_at: dict[int, set[int]] = {}
         self._find_readers()
         for old, new in states:
@@ -61,14 +57,26 @@ class Storage:
                 start = node.more[0] if node.op is Op.SLICE else 0
                 self._put(node, self._make(node, self.place[node.args[0].index], start))
         self._share()
+        for step in plan.steps:
+            if isinstance(step, Copy):
+                part, ahead = step.node.args[step.part], step.node.args[: step.part]
+                start = sum(before.shape[0] for before in ahead)
+                self.made[_copied(step)] = self.place[step.node.index], start, part.shape, part.dtype
 
-    def copy(self, step: Copy) -> str:
-        """The part of a joined vector that is copied there."""
-        start = sum(part.shape[0] for part in step.node.args[: step.part])
-        name = f"a{step.node.index}_{step.part}"
-        part = step.node.args[step.part]
-        self.made[name] = self.place[step.node.index], start, part.shape, part.dtype
-        return name
+    def where(self, node: Promise) -> str:
+        """The array that it is read from.
+
+        Raises
+        ------
+        Untraceable : there is none
+        """
+        if node.index not in self.place:
+            raise Untraceable(f"{node.op} is in no array")
+        return self.place[node.index]
+
+    def copy(self, step: Copy) -> tuple[str, str]:
+        """The part of a joined vector that is copied there, and what is."""
+        return _copied(step), self.where(step.node.args[step.part])
 
     def root(self, name: str) -> str:
         """The array that one of that name is a view of."""
@@ -84,17 +92,14 @@ class Storage:
         root, before, _ = self.region(base)
         return root, before + start, before + start + math.prod(shape)
 
-    def arrays(self, given: Mapping[str, Array], wanted: Sequence[str], parts: int = 1) -> list[Array]:
-        """The arrays of those names: given ones, new ones, and views of them; of what each of so many parts has,
-        all in one, with one more axis in front."""
+    def arrays(self, given: Mapping[str, Array], wanted: Sequence[str]) -> list[Array]:
+        """The arrays of those names: given ones, new ones, and views of them."""
         found: dict[str, Any] = {f"in_{name}": array for name, array in given.items()}
         for name, (base, start, shape, dtype) in self.made.items():
             if base is None:
                 found[name] = np.empty(shape, dtype=dtype)
             elif base in found:
                 found[name] = found[base].reshape(-1)[start : start + int(np.prod(shape))].reshape(shape)
-        for name, ((length, *rest), dtype) in self.of_each.items():
-            found[name] = np.empty((parts, length + _APART, *rest), dtype=dtype)
         return [found[name] for name in wanted]
 
     def _put(self, node: Promise, name: str) -> None:
@@ -164,6 +169,10 @@ class Storage:
             readers = [node for node in step.nodes.values() if any(arg is old for arg in node.args)]
             return max((when[node.index] for node in readers), default=0) <= when[new.index]
         return until < number
+
+
+def _copied(step: Copy) -> str:
+    return f"a{step.node.index}_{step.part}"
 
 
 def given_name(node: Promise) -> str:

@@ -6,12 +6,11 @@ the rows of a block, one small loop for each operation, have neither fault.
 
 from __future__ import annotations
 
-from typing import Any
-
-from gpubp.recording.memory import Storage
+from gpubp.recording.loops import LoopWriter
+from gpubp.recording.names import Names
 from gpubp.recording.schedule import Nest, columns, row_level
 from gpubp.recording.text import said
-from gpubp.tracing.operations import Kind, Op, Untraceable
+from gpubp.tracing.operations import Kind, Op
 from gpubp.tracing.tracer import Promise
 
 __all__ = ["NarrowWriter", "is_narrow"]
@@ -29,14 +28,12 @@ def is_narrow(nest: Nest) -> bool:
     return not wide and any(node.op.kind is Kind.ROW for node in nodes)
 
 
-class NarrowWriter:
+class NarrowWriter(LoopWriter):
     """The lines of such a nest. ``s7`` holds number 7 for a block, (columns, rows) or (rows,)."""
 
-    def __init__(self, program: Any, nest: Nest) -> None:
-        # a Program, which imports this module
-        self.program, self.nodes = program, list(nest.nodes.values())
-        self.storage: Storage = program.storage
-        self.rows: str = program.extent(self.nodes)
+    def __init__(self, names: Names, nest: Nest) -> None:
+        super().__init__(names, nest)
+        self.rows = names.extent(self.nodes)
         self.ready: dict[int, str] = {}
         self.slices: set[str] = set()
         self.out: list[str] = []
@@ -45,10 +42,10 @@ class NarrowWriter:
         for node in self.nodes:
             self._compute(node)
         for node in self.nodes:  # at last: what is overwritten was read by now
-            if node.index in self.storage.place and node.op.kind is not Kind.ALL:
+            if self.stored(node):
                 self._loop(node, f"{self._element(node)} = {self.ready[node.index]}[{_at(node)}]")
         slices = [
-            f"b_{name} = {self.program.mine(name)}[first : first + {_ROWS}]" for name in sorted(self.slices)
+            f"b_{name} = {self.names.mine(name)}[first : first + {_ROWS}]" for name in sorted(self.slices)
         ]
         inside = [f"m = min({_ROWS}, {self.rows} - first)", *slices, *self.out]
         return [f"for first in range(0, {self.rows}, {_ROWS}):", *(f"    {line}" for line in inside)]
@@ -56,7 +53,7 @@ class NarrowWriter:
     def _compute(self, node: Promise) -> None:
         if node.op is Op.ROW_ARGMAX:
             arg, name = self._read(node.args[0]), self._array(node)
-            best = self.program.scratch(node.args[0], (_ROWS,), "w")
+            best = self.names.scratch(node.args[0], (_ROWS,), "w")
             self._loop(node, f"{name}[i], {best}[i] = 0, T(-inf)")
             line = f"{name}[i], {best}[i] = (k, {arg}) if {arg} > {best}[i] else ({name}[i], {best}[i])"
             self._loop(node.args[0], line)
@@ -64,42 +61,31 @@ class NarrowWriter:
             arg, name = self._read(node.args[0]), self._array(node)
             self._loop(node, f"{name}[i] = {node.op.start}")
             self._loop(node.args[0], f"{name}[i] = {said(node.op, f'{name}[i]', arg)}")
-        elif node.op.kind is Kind.ALL and not node.shape:
-            arg = self._read(node.args[0])
-            self._loop(node.args[0], f"d{node.index} = {said(node.op, f'd{node.index}', arg)}")
         elif node.op.kind is Kind.ALL:
-            column = "0" if node.args[0].rows_only else "k"
-            arg = self._read(node.args[0])
-            self._loop(node.args[0], f"{self.program.sums(node)}[{column}] += {arg}")
-        elif node.op is Op.TAKE or node.op.kind is Kind.EACH:
-            text = self._taken(node) if node.op is Op.TAKE else said(node.op, *map(self._read, node.args))
-            self._loop(node, f"{self._array(node)}[{_at(node)}] = {text}")
+            self._loop(node.args[0], self.onward(node, self._read(node.args[0])))
         else:
-            raise Untraceable(f"{node.op} in a loop")
+            text = self.element(node, self._read)
+            self._loop(node, f"{self._array(node)}[{_at(node)}] = {text}")
 
     def _read(self, arg: Promise) -> str:
         if not arg.shape or arg.op is Op.NUMBER:
-            return str(self.program.number(arg, "t"))
+            return self.names.number(arg, "t")
         if arg.ndim == 1 and not arg.of_batch:
-            return f"{self.program.place(arg)}[k]"
+            return f"{self.names.place(arg)}[k]"
         if arg.index not in self.ready:
-            gathered = arg.op is Op.TAKE and arg.index not in self.storage.place
-            text = self._taken(arg) if gathered else self._element(arg)
+            gathered = arg.op is Op.TAKE and not self.stored(arg)
+            text = self.element(arg, self._read) if gathered else self._element(arg)
             self._loop(arg, f"{self._array(arg)}[{_at(arg)}] = {text}")
         return f"{self.ready[arg.index]}[{_at(arg)}]"
 
-    def _taken(self, node: Promise) -> str:
-        source, rows = node.args
-        return f"{self.program.place(source)}[{self._read(rows)}{', k' if len(source.shape) == 2 else ''}]"
-
     def _element(self, node: Promise) -> str:
-        name = self.program.place(node)
+        name = self.names.place(node)
         self.slices.add(name)
         return f"b_{name}[i{'' if len(node.shape) == 1 else ', 0' if node.rows_only else ', k'}]"
 
     def _array(self, node: Promise) -> str:
         shape = (_ROWS,) if node.rows_only else (node.shape[1], _ROWS)
-        self.ready[node.index] = self.program.scratch(node, shape, "s")
+        self.ready[node.index] = self.names.scratch(node, shape, "s")
         return self.ready[node.index]
 
     def _loop(self, like: Promise, line: str) -> None:
@@ -107,7 +93,7 @@ class NarrowWriter:
         if like.rows_only or len(like.shape) == 1:
             self.out += ["for i in range(m):", f"    {line}"]
         else:
-            width = self.program.size([like, *self.nodes], columns(like))
+            width = self.names.size([like, *self.nodes], columns(like))
             self.out += [f"for k in range({width}):", "    for i in range(m):", f"        {line}"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpubp.recording.memory import Storage, given_name
 from gpubp.recording.narrow_loops import is_narrow
@@ -11,9 +11,21 @@ from gpubp.recording.schedule import Nest, Plan, columns, row_level
 from gpubp.tracing.operations import Call, Kind, Op, Untraceable
 from gpubp.tracing.tracer import Promise
 
-__all__ = ["Made", "NestCalls", "blocks"]
+__all__ = ["AsArray", "Line", "Made", "NestCalls", "blocks"]
 
 _BLOCK = 128_000  # bytes of an array that are worked on at once: more calls cost more than the cache gives
+
+
+class AsArray(NamedTuple):
+    """The line that makes a number an array without axes, which is left out where no such array is read."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"t{self.number}[()] = d{self.number}"
+
+
+Line = str | AsArray
 
 
 class Made:
@@ -23,14 +35,21 @@ class Made:
     ----------
     once : the lines that make it
     numbers : the promises that are needed as arrays without axes
+    used : the arrays named so far that the function is given
     """
 
     def __init__(self) -> None:
         self.once: list[str] = []
         self.numbers: set[int] = set()
+        self.used: set[str] = set()
         self._known: dict[str, str] = {}  # names by the text of what they hold
         self._spare: dict[str, list[str]] = {}  # scratch that waits, by the text that makes it
         self._lent: dict[str, str] = {}
+
+    def array(self, name: str) -> str:
+        """An array that the function is given."""
+        self.used.add(name)
+        return name
 
     def number(self, node: Promise) -> str:
         """The name of an array without axes."""
@@ -88,9 +107,9 @@ class NestCalls:
         self.body: list[str] = []
         self.ends: list[str] = []
 
-    def lines(self) -> list[str]:
-        before: list[str] = []
-        after: list[str] = []
+    def lines(self) -> list[Line]:
+        before: list[Line] = []
+        after: list[Line] = []
         for at, node in enumerate(self.nodes):
             if node.op.kind is Kind.ALL:  # of what was there already: at once, as it may be written over
                 (after if self._origin(node.args[0]).index in self.values else before).extend(
@@ -174,17 +193,16 @@ class NestCalls:
         else:
             self.body.append(f"{_call(node).name}.reduce({arg}, 1, None, {out}, True)")
 
-    def _total(self, node: Promise) -> list[str]:
+    def _total(self, node: Promise) -> list[Line]:
         """A reduction over all rows, when they are there."""
         arg = self._origin(node.args[0])
         text = self.values[arg.index][0] if arg.index in self.values else self._stored(arg)[0]
         whole, function = self.made.name(text), _call(node).name
         if not node.shape:
-            total = f"d{node.index} = float64({function}.reduce({whole}, None))"
-            return [total, f"t{node.index}[()] = d{node.index}"]
+            return [f"d{node.index} = float64({function}.reduce({whole}, None))", AsArray(node.index)]
         if node.index not in self.place:
             return []
-        out = self.place[node.index]
+        out = self._place(node)
         if self.turned and arg.rows_only:
             return [f"add.reduce({whole}, 0, None, {self.made.name(f'{out}.reshape(())')})"]
         if self.turned or text != whole or arg.dtype != self.dtype:
@@ -224,9 +242,7 @@ class NestCalls:
         return self._part(text, span, "" if self.turned else "[:, 0]")
 
     def _place(self, node: Promise) -> str:
-        if node.index not in self.place:
-            raise Untraceable(f"{node.op} between calls")
-        return self.place[node.index]
+        return self.made.array(self.storage.where(node))
 
     def _part(self, text: str, span: str, suffix: str = "", turned: bool | None = None) -> str:
         """The name of those rows of an array."""

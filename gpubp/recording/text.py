@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gpubp._typing import Array
 from gpubp.recording.memory import Storage, given_name
@@ -40,6 +40,8 @@ class Text(ABC):
     Untraceable : it can't be written down so
     """
 
+    source: str
+
     def __init__(
         self,
         graph: Graph,
@@ -50,21 +52,15 @@ class Text(ABC):
         self.dtype = graph.dtype
         self.plan = Plan([*(new for _, new in states), *results])
         self.storage = Storage(self.plan, states, results)
-        self.every_step = [
-            *(f"{given_name(node)}s" for node in given),
-            *(f"r{k}s" for k in range(len(results))),
-        ]
-        self.wanted: list[str] = []
-        self.source = self.write(results, given)
-
-    def arguments(self, given: Mapping[str, Array], parts: int = 1) -> list[Array]:
-        """What the text is given beside ``every_step``, for so many parts: inputs by name, and new buffers."""
-        return self.storage.arrays(given, self.wanted, parts)
+        self.given, self.results = given, results
+        self.of_step = [*map(given_name, given), *(f"r{k}" for k in range(len(results)))]
+        self.every_step = [f"{name}s" for name in self.of_step]
 
     @abstractmethod
-    def write(self, results: Sequence[Promise], given: Sequence[Promise]) -> str:
-        """The text, with ``every_step`` among the function's parameters; sets ``wanted``, the names of its arrays."""
+    def arguments(self, given: Mapping[str, Array], parts: int = 1) -> list[Array]:
+        """What the text is given beside ``every_step``, for so many parts: inputs by name, and new buffers."""
 
-    def inputs(self) -> list[str]:
-        """The names of the inputs that are needed."""
-        return [given_name(node) for node in self.plan.order if node.op is Op.INPUT]
+    def known(self, used: Collection[str]) -> list[str]:
+        """Those of the used names that are arrays: inputs that are needed, and what is made."""
+        inputs = (given_name(node) for node in self.plan.order if node.op is Op.INPUT)
+        return [name for name in (*inputs, *self.storage.made) if name in used and name not in self.of_step]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from gpubp.recording.loops import LoopWriter
+from gpubp.recording.names import Names
 from gpubp.recording.schedule import Nest, columns, row_level, stages
 from gpubp.recording.text import said
 from gpubp.tracing.operations import Kind, Op, Size, Untraceable
@@ -13,12 +14,11 @@ from gpubp.tracing.tracer import Promise
 __all__ = ["WideWriter"]
 
 
-class WideWriter:
+class WideWriter(LoopWriter):
     """The lines of a nest: for each row the work on it as a whole, then loops over its columns, stage by stage."""
 
-    def __init__(self, program: Any, nest: Nest) -> None:
-        # a Program, which imports this module
-        self.program, self.nest, self.nodes = program, nest, list(nest.nodes.values())
+    def __init__(self, names: Names, nest: Nest) -> None:
+        super().__init__(names, nest)
         self.stages = stages(nest)
 
     def lines(self) -> list[str]:
@@ -27,7 +27,7 @@ class WideWriter:
         else:
             _, inside = self._body(self.nodes, by_column=False)
         return [
-            f"for {'i' if self.nest.rows else 'k'} in range({self.program.extent(self.nodes)}):",
+            f"for {'i' if self.nest.rows else 'k'} in range({self.names.extent(self.nodes)}):",
             *(f"    {line}" for line in inside),
         ]
 
@@ -44,13 +44,13 @@ class WideWriter:
             lines += map(_reduction_first, reductions)
             lines += [
                 *once,
-                f"for k in range({self.program.size(nodes, width)}):",
+                f"for k in range({self.names.size(nodes, width)}):",
                 *(f"    {line}" for line in inside),
             ]
             for node in reductions:
                 if node.op is Op.ROW_SUM:
                     lines.append(f"v{node.index} = T(w{node.index})")
-                if node.index in self.program.storage.place:
+                if node.index in self.names.storage.place:
                     lines.append(f"{self._element(node)} = v{node.index}")
         return lines
 
@@ -63,7 +63,7 @@ class WideWriter:
 
         def read(arg: Promise) -> str:
             if not arg.shape or arg.op is Op.NUMBER:
-                return str(self.program.number(arg, "t"))
+                return self.names.number(arg, "t")
             mine = arg.index in self.nest.nodes
             by_row = self.nest.rows and arg.rows_only
             if mine and by_row:
@@ -74,47 +74,35 @@ class WideWriter:
             return ready[arg.index]
 
         def loaded(arg: Promise, mine: bool) -> str:
-            if arg.index in self.program.storage.place:
+            if arg.index in self.names.storage.place:
                 return self._element(arg)
             if mine:
-                return f"{self.program.scratch(arg, arg.shape[1:])}[k]"
-            if arg.op is Op.TAKE:
-                return taken(arg)
-            if arg.op is Op.COPY:
-                return read(arg.args[0])
+                return f"{self.names.scratch(arg, arg.shape[1:])}[k]"
+            if arg.op in (Op.TAKE, Op.COPY):
+                return self.element(arg, read)
             raise Untraceable(f"{arg.op} in a loop")
-
-        def taken(node: Promise) -> str:
-            source, rows = node.args
-            return f"{self.program.place(source)}[{read(rows)}{', k' if len(source.shape) == 2 else ''}]"
 
         for node in nodes:
             if node.op.kind is Kind.ROW:
                 lines += _reduction_next(node, read(node.args[0]))
-            elif node.op.kind is Kind.ALL and not node.shape:
-                total = f"d{node.index}"
-                ends.append(f"{total} = {said(node.op, total, read(node.args[0]))}")
             elif node.op.kind is Kind.ALL:
-                column = "0" if node.args[0].rows_only else "k"
-                ends.append(f"{self.program.sums(node)}[{column}] += {read(node.args[0])}")
-            elif node.op is Op.TAKE or node.op.kind is Kind.EACH:
-                text = taken(node) if node.op is Op.TAKE else said(node.op, *map(read, node.args))
+                ends.append(self.onward(node, read(node.args[0])))
+            else:
+                text = self.element(node, read)  # after the lines that read
                 lines.append(f"v{node.index} = {text}")
                 ready[node.index] = f"v{node.index}"
-                if node.index in self.program.storage.place:
+                if node.index in self.names.storage.place:
                     ends.append(f"{self._element(node)} = v{node.index}")
                 elif by_column and self._read_later(node):
-                    ends.append(f"{self.program.scratch(node, node.shape[1:])}[k] = v{node.index}")
-            else:
-                raise Untraceable(f"{node.op} in a loop")
+                    ends.append(f"{self.names.scratch(node, node.shape[1:])}[k] = v{node.index}")
         return once, lines + ends
 
     def _element(self, node: Promise) -> str:
-        name = self.program.place(node)
+        name = self.names.place(node)
         if not self.nest.rows:
-            return f"{self.program.mine(name)}[k]"
+            return f"{self.names.mine(name)}[k]"
         if node.of_batch:
-            name = self.program.mine(name)
+            name = self.names.mine(name)
         if len(node.shape) == 1:
             return f"{name}[{'i' if node.of_batch else 'k'}]"
         return f"{name}[i, {'0' if node.rows_only else 'k'}]"
