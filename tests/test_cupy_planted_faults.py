@@ -126,10 +126,13 @@ FAULTS = [
         (
             "    def gather(",
             "    def buffer(self, shape: tuple[int, ...], like: Array) -> Array | None:\n"
-            "        key = shape, like.dtype\n"
-            "        return self._kept.__dict__.setdefault(key, self.library.empty(shape, like.dtype))\n\n"
+            "        buffer, cuda = super().buffer(shape, like), getattr(self.library, 'cuda', None)\n"
+            "        if cuda is None:\n"
+            "            return buffer\n"
+            "        key = shape, like.dtype, cuda.get_current_stream().ptr\n"
+            "        return self._kept.__dict__.setdefault(key, buffer)\n\n"
             "    def gather(",
-            "buffers of one shape are one: out is what is still read",
+            "buffers are kept by stream and shape: out is what is still read",
             "training.py::test_weight_0_removes_and_weight_2_repeats",
             "Not equal to tolerance",
         ),
@@ -175,13 +178,6 @@ FAULTS = [
             "return _ANYWHERE",
             "the current GPU computes, wherever the arrays are",
             "cupy_two_gpus.py::test_cupy_computes_where_the_arrays_are",
-            r"resides \(1\) is different from the current device \(0\)",
-        ),
-        (
-            "return _cupy().cuda.Device(self.native)",
-            "return nullcontext()",
-            "training stays on the current GPU",
-            "cupy_two_gpus.py::test_cupy_trains_on_the_gpu_that_was_named",
             r"resides \(1\) is different from the current device \(0\)",
         ),
         (
@@ -241,6 +237,23 @@ FAULTS = [
             "Not equal to tolerance",
         ),
         (
+            "return cupy.asarray(to_numpy(array))",
+            "with cupy.cuda.Stream(non_blocking=True):\n                return cupy.asarray(to_numpy(array))",
+            "arrays go there on a stream that nobody waits for",
+            "cupy_streams.py::test_cupys_orders_are_there_before_they_are_read",
+            "Not equal to tolerance",
+        ),
+        (
+            "            return cupy.asarray(to_numpy(array))",
+            "            try:\n"
+            "                return cupy.asarray(to_numpy(array))\n"
+            "            except MemoryError:\n"
+            "                return to_numpy(array)",
+            "arrays stay on the host where memory runs out",
+            "cupy_memory.py::test_cupy_arrays_that_find_no_memory",
+            "DID NOT RAISE MemoryError",
+        ),
+        (
             "            return cupy.asarray(to_numpy(array))",
             "            host = np.ascontiguousarray(to_numpy(array))\n"
             "            pinned = cupy.cuda.alloc_pinned_memory(host.nbytes)\n"
@@ -294,41 +307,6 @@ FAULTS = [
             "the current GPU's free memory is told",
             "cupy_two_gpus.py::test_cupys_free_memory_is_each_gpus_own",
             "At index 1 diff",
-        ),
-        (
-            "            with self.current():\n                _cupy().get_default_memory_pool().free_all_blocks()",
-            "            _cupy().get_default_memory_pool().free_all_blocks()",
-            "another GPU's memory is given back",
-            "cupy_two_gpus.py::test_cupys_free_memory_is_each_gpus_own",
-            "At index 0 diff",
-        ),
-        (
-            "_cupy().get_default_memory_pool().free_all_blocks()",
-            "_cupy().get_default_pinned_memory_pool().free_all_blocks()",
-            "the host's memory is given back, not the GPU's",
-            "cupy_memory.py::test_cupy_training_without_memory_from_each_allocation_on",
-            "assert 0 < 0",
-        ),
-        (
-            "        if out_of_memory(error):\n            raise\n        return f",
-            "        return f",
-            "a probe without memory is the answer for good",
-            "cupy_memory.py::test_a_gpu_without_memory_is_asked_again",
-            "but its memory is used up",
-        ),
-        (
-            "        free = self.free_bytes()\n        raise",
-            "        return to_numpy(array)\n        free = self.free_bytes()\n        raise",
-            "arrays stay on the host where memory runs out",
-            "cupy_memory.py::test_cupy_arrays_that_find_no_memory",
-            "DID NOT RAISE MemoryError",
-        ),
-        (
-            '"_STATUS_ALLOC_FAILED|: out of memory"',
-            '"_STATUS_ALLOC_FAILED"',
-            "the runtime's own words for no memory aren't known",
-            "cupy_memory.py::test_cupy_training_without_memory_from_each_allocation_on[no pool]",
-            "CUDARuntimeError: cudaErrorMemoryAllocation",
         ),
         (
             "with cupy.cuda.Device(own):",
@@ -402,6 +380,16 @@ FAULTS = [
         ),
     ),
     *faults_in(
+        "training/entry.py",
+        (
+            "    with target.current():\n",
+            "    if True:\n",
+            "training stays on the current GPU",
+            "cupy_two_gpus.py::test_cupy_trains_on_the_gpu_that_was_named",
+            r"resides \(1\) is different from the current device \(0\)",
+        ),
+    ),
+    *faults_in(
         "_datasets.py",
         (
             "    with at(array):\n        bad = ~xp.isfinite(array)\n        found = bool(xp.any(bad))\n",
@@ -413,43 +401,6 @@ FAULTS = [
     ),
     *faults_in(
         "training/loop.py",
-        (
-            "return to_numpy(self.xp.concat(flat)).astype(np.float64)",
-            "return np.concatenate([to_numpy(value) for value in flat]).astype(np.float64)",
-            "costs are waited for one by one",
-            "cupy_counts.py::test_an_epoch_moves_its_order_there_and_its_costs_back_on_cupy",
-            "assert 7 == 3",
-        ),
-        (
-            "                done.C[last],\n",
-            "                float(done.C[last]),\n",
-            "every step's cost is waited for",
-            "cupy_counts.py::test_steps_are_launches_alone_on_cupy[20-64-3-{}-30-7]",
-            "'copy device to host'",
-        ),
-        (
-            "            self.ahead = {state.epoch + 1: self.order(state.epoch + 1)}",
-            "            import cupy\n"
-            "            with cupy.cuda.Stream(non_blocking=True):\n"
-            "                self.ahead = {state.epoch + 1: self.order(state.epoch + 1)}",
-            "the next order is on a stream that nobody waits for",
-            "cupy_streams.py::test_cupys_orders_are_there_before_they_are_read",
-            "Not equal to tolerance",
-        ),
-        (
-            "hits = self.on_host([each.hits for each in done]).reshape(len(costs), -1)",
-            "hits = np.stack([to_numpy(each.hits) for each in done]).astype(np.float64)",
-            "the metric's sums are waited for one by one",
-            "cupy_counts.py::test_a_metric_is_two_more_copies_an_epoch_on_cupy",
-            r"assert 9 == \(3 \+ 2\)",
-        ),
-        (
-            "        if done == n:\n            return self.norms[0]\n",
-            "",
-            "what the metric is measured by is computed in every epoch",
-            "cupy_counts.py::test_a_metric_is_two_more_copies_an_epoch_on_cupy",
-            r"assert 6 == \(3 \+ 2\)",
-        ),
         (
             "float(np.sum(self.on_host(costs))) / total",
             "sum(map(float, costs)) / total",
@@ -473,37 +424,6 @@ FAULTS = [
             "steps on CuPy are recorded as NumPy's",
             "cupy_streams.py::test_steps_on_cupy_are_neither_recorded_nor_told_of_numpys_threads",
             r"take\(\) takes at most 3 positional arguments",
-        ),
-    ),
-    *faults_in(
-        "training/entry.py",
-        (
-            "        except (MemoryError, RuntimeError) as error:",
-            "        except MemoryError as error:",
-            "CUDA's own error for no memory goes through",
-            "cupy_memory.py::test_cupy_training_without_memory_from_each_allocation_on[no pool]",
-            "CUDARuntimeError: cudaErrorMemoryAllocation",
-        ),
-        (
-            "            target.give_back()\n",
-            "            pass\n",
-            "a training's memory stays in CuPy's pool",
-            "cupy_memory.py::test_cupy_training_without_memory_from_each_allocation_on[pool]",
-            "assert 0 < 0",
-        ),
-        (
-            "            del loop, first, rows, held\n            target.give_back()",
-            "            target.give_back()\n            del loop, first, rows, held",
-            "memory is given back before its arrays are gone",
-            "cupy_memory.py::test_cupy_training_without_memory_from_each_allocation_on[pool]",
-            r"assert \d+ == \d+",
-        ),
-        (
-            "first = moved(net.init(seed, dtype=dtype), target)",
-            "first = net.init(seed, dtype=dtype)",
-            "weights drawn stay on the host",
-            "cupy_exchange.py::test_what_cupy_gives_goes_out_without_a_copy",
-            "Argument 'b' has incorrect type",
         ),
     ),
     *faults_in(
