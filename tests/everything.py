@@ -66,7 +66,6 @@ def fit(at: There, net: Network = NET, **more: Any) -> Any:
     "Network.predict",
     "Network.layers",
     "Network.flatten",
-    "Chains",
     "ForwardChains",
 )
 def forward(at: There) -> Any:
@@ -76,7 +75,7 @@ def forward(at: There) -> Any:
     return NET.forward(w, x)[:2], NET.predict(w, x), layers, NET.flatten(layers), net.predict(at(8), x)
 
 
-@tries("Network.backward", "Network.cost", "Network.gradient", "Network.cost_and_gradient")
+@tries("Network.backward", "Network.cost", "Network.gradient", "Network.cost_and_gradient", "Chains")
 def backward(at: There) -> Any:
     w, x, y, s = w_of(NET, at), at(5, 3), at(5, 2), at(5)
     chains = NET.backward(w, x, y, sample_weight=s)

@@ -74,7 +74,8 @@ def methods(cls: Any) -> list[str]:
     return [
         n
         for n, f in named.items()
-        if inspect.isroutine(f) and getattr(f, "__module__", "").startswith("gpubp")
+        # cached properties count as routines too from Python 3.13 on
+        if inspect.isroutine(f) and callable(f) and getattr(f, "__module__", "").startswith("gpubp")
     ]
 
 
