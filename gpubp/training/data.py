@@ -1,4 +1,4 @@
-"""Data on its way into training: the doors' checks of values, standardising, splitting, minibatches."""
+"""Data on its way into training: the checks of values, splitting, minibatches."""
 
 from __future__ import annotations
 
